@@ -1,0 +1,61 @@
+# Two commands matter: `make demo` and `make test`. Both make the virtual environment first if it is not there.
+# Options are handed on: make test ARGS='-k drain', make -s demo ARGS=--json
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Tests run one after the other: those with real processes measure seconds and would disturb one another on two cores.
+WORKERS ?= 0
+
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-quick check bench bench-quick soak system requirements lock install clean
+
+help: ## print the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The same as `mesh demo`, with the sabotages that show that it can fail (MESH_SABOTAGE=drop-row).
+demo: $(STAMP) ## one broker, two agents, real faults: see that no job is lost (ARGS=--json)
+	@$(BIN)/python -m tests.e2e.demo $(ARGS)
+
+test: $(STAMP) ## all tests but the soaks (ARGS='-k drain', WORKERS=2)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+
+test-quick: $(STAMP) ## the tests that need neither processes nor patience
+	@$(BIN)/python -m pytest -n $(WORKERS) -m 'not (slow or e2e or soak)' $(ARGS)
+
+check: $(STAMP) ## format, lint, types, import layers, generated code, wire contract (ARGS=--json)
+	@$(BIN)/python -m tests.meta.check $(ARGS)
+
+bench: $(STAMP) ## measure everything into bench/results/latest.json
+	@$(BIN)/python -m bench $(ARGS)
+
+bench-quick: $(STAMP) ## the same figures from fewer rounds
+	@$(BIN)/python -m bench --quick $(ARGS)
+
+soak: $(STAMP) ## the tests that run for minutes to hours
+	@$(BIN)/python -m pytest -m soak --timeout 0 $(ARGS) || { \
+	  status=$$?; test $$status -ne 5 || echo 'soak: no test is marked `soak` yet, nothing ran' >&2; exit $$status; }
+
+system: ## list and install the Debian packages that some tests need (asks unless CI=true)
+	@sh requirements/system.sh
+
+requirements: $(STAMP) ## which tests show which requirement (ARGS=--json)
+	@$(BIN)/python -m tests.meta.requirements $(ARGS)
+
+lock: $(STAMP) ## resolve requirements/*.txt again (ARGS=--upgrade)
+	@$(COMPILE) --all-extras --group dev $(ARGS) pyproject.toml -o requirements/dev.txt
+	@printf 'uv\n' | $(COMPILE) --no-annotate -c requirements/dev.txt - -o requirements/uv.txt
+
+install: $(STAMP) ## make the virtual environment only
+
+clean: ## remove the virtual environment and every cache
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Words go to stderr: standard output belongs to the command that was asked for.
+$(STAMP): requirements/dev.txt requirements/uv.txt requirements/install.sh pyproject.toml
+	@sh requirements/install.sh '$(PYTHON)' '$(VENV)' >&2
+	@touch $@

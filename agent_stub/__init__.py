@@ -1,0 +1,1 @@
+"""The agent: runs jobs where the data is. Imports nothing by itself."""

@@ -1,0 +1,38 @@
+"""How long an agent waits before it dials again: full jitter, so that a fleet never comes back in step.
+
+The first delay is uniform in [0, 0.1 s]; the range doubles with each failure up to 30 s and starts again after a
+session that came about. Pure: the generator is passed in.
+"""
+
+from typing import Protocol
+
+FIRST_S = 0.1
+CAP_S = 30.0
+
+
+class Random(Protocol):
+    """A source of numbers in [0, 1), such as `random.Random`."""
+
+    def random(self) -> float: ...
+
+
+class Backoff:
+    """The delays of one agent. `first_s` and `cap_s` bound the range that a delay is drawn from."""
+
+    def __init__(self, random: Random, first_s: float = FIRST_S, cap_s: float = CAP_S) -> None:
+        if not 0 < first_s <= cap_s:
+            raise ValueError(f"back-off needs 0 < first ({first_s}) <= cap ({cap_s})")
+        self._random = random
+        self._first_s = first_s
+        self._cap_s = cap_s
+        self._range_s = first_s
+
+    def next_delay_s(self, retry_after_s: float = 0.0) -> float:
+        """The next delay in seconds: never before `retry_after_s`, which the peer asked for, and jittered beyond it."""
+        delay_s = max(retry_after_s, 0.0) + self._random.random() * self._range_s
+        self._range_s = min(self._range_s * 2, self._cap_s)
+        return delay_s
+
+    def reset(self) -> None:
+        """A session came about: begin again with the first range."""
+        self._range_s = self._first_s

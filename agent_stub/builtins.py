@@ -1,0 +1,29 @@
+"""Operations that every agent has: `echo`, `sleep` and `files.csv_to_sql`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from agent_stub.csv_to_sql import csv_to_sql
+from agent_stub.operations import JobContext, OperationError, Operations, operation
+
+
+@operation("echo", inline=True)
+def echo(job: JobContext) -> bytes:
+    """Give the payload back."""
+    return job.payload
+
+
+@operation("sleep")
+async def sleep(job: JobContext) -> None:
+    """Wait `{"seconds": x}`; ends at once when cancelled."""
+    wish = job.json()
+    seconds = wish.get("seconds") if isinstance(wish, dict) else None
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds < 0:
+        raise OperationError("sleep.bad_payload", 'the payload must be {"seconds": a number >= 0}')
+    await asyncio.sleep(seconds)
+
+
+def builtin_operations() -> Operations:
+    """A new registry with the built-in operations."""
+    return Operations([echo, sleep, csv_to_sql])

@@ -1,0 +1,658 @@
+"""What an agent holds, runs and owes its broker, over one stream after another.
+
+Rules (the tables of the state machine, "Agent"):
+
+1. Frames of a session whose epoch is below the highest seen are dropped.
+2. One attempt of a job runs at a time: a higher number first ends the lower.
+3. A Cancel of an unknown attempt is remembered for the session and answered `cancelled`, also when the Assign comes.
+4. The lease ends at the agent's own send time of the newest acknowledged heartbeat (or Hello) + lease - margin. Before
+   anything is read the lease is looked at: at its end exclusive attempts are stopped and reported `fenced`, and none
+   is started; repeatable ones run on.
+5. An outcome is kept until it is acknowledged, accepted or refused alike, across any number of streams.
+6. What is unacknowledged counts as held.
+7. Goodbye is said only when nothing is held.
+8. A Hello is a snapshot: what was sent on an earlier stream and not acknowledged is said again.
+
+A verdict STOP takes the attempt out of what is held at once; its run is ended, keeps its slot until it has ended, and
+how it ended is said once on the same stream, in case the broker waits for it.
+
+Duties of the driver: call with the time now (microseconds of a clock that does not stand still while the machine
+sleeps and never steps back); after each call carry out `take_orders()` in order and send `take_frame()` until it gives
+None, one frame at a time; call `timer` at `next_deadline_us()`. Each StartRun is answered with `finished` once. When a
+stream ends, call `disconnected` before `hello` on the next one, and hand in nothing that the old one still carries.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Container, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+
+from agent_stub.session.messages import (
+    Assign,
+    Cancel,
+    Capacity,
+    Frame,
+    Heartbeat,
+    Hello,
+    Key,
+    LeaveStream,
+    Order,
+    Outcome,
+    OutcomeStatus,
+    Progress,
+    Rejected,
+    RejectedReason,
+    StartRun,
+    StopRun,
+    Verdict,
+    Welcome,
+)
+from agent_stub.session.outbox import Outbox
+
+CAPACITY_MAX = 65_536
+FRAME_ITEMS_MAX = 512
+FRAME_BYTES_MAX = 1 << 20
+HELLO_BYTES_MAX = 1 << 20
+WELCOME_TIMEOUT_US = 15_000_000
+REMEMBERED_MAX = 65_536
+"""Refusals that are not sent yet, and cancels of unknown attempts: with more the stream is left."""
+
+FENCED = "fenced"
+RUN_TIMEOUT = "run_timeout"
+DEADLINE_EXCEEDED = "deadline_exceeded"
+SUPERSEDED = "superseded"
+STOPPED_BY_VERDICT = "verdict"
+
+
+class Phase(Enum):
+    """Where the session stands."""
+
+    OFFLINE = "offline"
+    GREETING = "greeting"
+    LIVE = "live"
+    BROKEN = "broken"
+    """The driver was told to leave the stream."""
+    LEFT = "left"
+    """Goodbye is on its way: nothing follows."""
+
+
+@dataclass(slots=True, eq=False)
+class _Attempt:
+    """An attempt that the agent was given. It waits, runs (until `finished`), and then has an outcome."""
+
+    assign: Assign
+    key: Key
+    is_running: bool = False
+    stop: str = ""
+    outcome: Outcome | None = None
+    is_sent: bool = False
+
+
+class AgentSession:
+    """The agent's side of the stream.
+
+    Args:
+        slots: attempts that run at the same time.
+        prefetch: attempts that wait here, per slot; capacity is `slots * (1 + prefetch)`.
+        operations: what the agent can run; None: everything.
+        hello_bytes_max: about the most bytes of outcomes in a Hello; those that do not fit follow after Welcome.
+    """
+
+    def __init__(
+        self,
+        slots: int,
+        prefetch: int = 0,
+        *,
+        operations: Container[str] | None = None,
+        hello_bytes_max: int = HELLO_BYTES_MAX,
+        frame_items_max: int = FRAME_ITEMS_MAX,
+        frame_bytes_max: int = FRAME_BYTES_MAX,
+        welcome_timeout_us: int = WELCOME_TIMEOUT_US,
+    ) -> None:
+        if slots < 1 or prefetch < 0 or slots * (1 + prefetch) > CAPACITY_MAX:
+            raise ValueError(f"slots >= 1, prefetch >= 0 and slots * (1 + prefetch) <= {CAPACITY_MAX} are needed")
+        self.slots = slots
+        self.capacity = slots * (1 + prefetch)
+        self.frames_dropped = 0
+        self._operations = operations
+        self._hello_bytes_max = hello_bytes_max
+        self._frame_bytes_max = frame_bytes_max
+        self._welcome_timeout_us = welcome_timeout_us
+
+        self._held: dict[Key, _Attempt] = {}
+        self._forgotten: dict[Key, _Attempt] = {}  # stopped by a verdict, still running
+        self._live: dict[int, _Attempt] = {}  # by job: its unfinished attempt
+        self._blocked: dict[int, _Attempt] = {}  # by job: waits for the end of the lower attempt
+        self._waiting: deque[_Attempt] = deque()
+        self._exclusive: dict[Key, _Attempt] = {}  # unfinished, not fenced
+        self._deadlines: list[tuple[int, Key, str]] = []
+        self._running = 0
+        self._orders: list[Order] = []
+        self._outbox = Outbox(frame_items_max, frame_bytes_max)
+
+        self._phase = Phase.OFFLINE
+        self._connect_seq = 0
+        self._failed_connects = 0
+        self._epoch_seen = 0
+        self._hello_sent_us = 0
+        self._listed: list[Key] | None = None  # Hello.held while a Welcome is awaited
+        self._cancelled: set[Key] = set()  # rule 3
+        self._welcome = Welcome(0, 0, 0, 0, 0, 0)
+        self._contact_us = 0  # send time of the newest acknowledged heartbeat or Hello
+        self._beats: deque[tuple[int, int]] = deque()  # (seq, sent_us), unacknowledged
+        self._beat_seq = 0
+        self._beat_sent_us = 0
+        self._capacity_seq = 0
+        self._is_capacity_owed = False
+        self._is_capacity_due = False
+        self._is_resync_due = False
+        self._drain_reason: str | None = None  # its own drain (SIGTERM)
+        self._is_drain_request_due = False
+        self._is_drained_by_broker = False
+        self._goodbye_reason: str | None = None
+        self._status_sent: list[Key] | None = None
+
+    # Questions -------------------------------------------------------------------------------------------------------
+
+    @property
+    def phase(self) -> Phase:
+        """Where the session stands."""
+        return self._phase
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the broker has welcomed this stream."""
+        return self._phase is Phase.LIVE
+
+    @property
+    def held(self) -> int:
+        """Attempts that the agent answers for, unacknowledged outcomes included."""
+        return len(self._held)
+
+    @property
+    def running(self) -> int:
+        """Slots in use."""
+        return self._running
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is held and nothing runs any more."""
+        return not self._held and not self._forgotten
+
+    @property
+    def is_leaving(self) -> bool:
+        """The agent is on its way out: it asked for its drain, or a drain to stop is complete."""
+        return self._drain_reason is not None or self._goodbye_reason is not None
+
+    @property
+    def epoch(self) -> int:
+        """The highest epoch seen."""
+        return self._epoch_seen
+
+    @property
+    def lease_end_us(self) -> int:
+        """When exclusive attempts must have ended unless a newer heartbeat is acknowledged."""
+        return self._contact_us + self._welcome.lease_us - self._welcome.lease_margin_us
+
+    def next_deadline_us(self) -> int | None:
+        """When `timer` or `take_frame` has something to do; None: not before something else happens."""
+        due = [entry[0] for entry in self._deadlines[:1]]
+        if self._exclusive:
+            due.append(self.lease_end_us)
+        if self._listed is not None:
+            due.append(self._hello_sent_us + self._welcome_timeout_us)
+        if self._phase is Phase.LIVE:
+            due += (self._beat_due_us(), self._silent_at_us())
+            if self._outbox.progress_due_us is not None:
+                due.append(self._outbox.progress_due_us)
+        return min(due, default=None)
+
+    # The stream ------------------------------------------------------------------------------------------------------
+
+    def hello(self, now_us: int) -> Hello:
+        """A new stream is open: what to say first on it. The old one is not read any more."""
+        self._phase = Phase.GREETING
+        self._outbox.clear()
+        self._cancelled.clear()
+        self._beats.clear()
+        return self._snapshot(now_us)
+
+    def welcomed(self, now_us: int, welcome: Welcome) -> None:
+        """The broker's answer to Hello: verdicts are worked, and what did not fit into Hello is due."""
+        listed = self._listed
+        if self._phase not in (Phase.GREETING, Phase.LIVE) or listed is None:
+            self.frames_dropped += 1
+            return
+        self._check_lease(now_us)
+        fault = _fault_of(welcome, self._epoch_seen, len(listed))
+        if fault is not None:
+            self._leave(fault)
+            return
+        self._begin(welcome)
+        for key, verdict in zip(listed, welcome.verdicts, strict=True):
+            if verdict == Verdict.STOP and key in self._held:
+                self._forget_by_verdict(self._held[key])
+        for attempt in self._held.values():
+            if attempt.outcome is not None and not attempt.is_sent:
+                self._send_outcome(attempt)
+
+    def resynced(self) -> None:
+        """The broker has lost track: say Hello again on this stream."""
+        if self._is_read():
+            self._is_resync_due = True
+
+    def disconnected(self, now_us: int) -> None:
+        """The stream has ended, or was refused. Work goes on; what was not acknowledged is kept."""
+        if self._phase is Phase.GREETING:
+            self._failed_connects += 1
+        self._phase = Phase.OFFLINE
+        self._listed = None
+        self._is_resync_due = False
+        self._is_drained_by_broker = False
+        self._status_sent = None
+        self._check_lease(now_us)
+
+    # From the broker -------------------------------------------------------------------------------------------------
+
+    def assigned(self, now_us: int, assign: Assign) -> None:
+        """Take an attempt (run it, or let it wait for a slot), or refuse it."""
+        if not self._is_read():
+            return
+        self._check_lease(now_us)
+        key = (assign.job_key, assign.attempt)
+        known = self._held.get(key)
+        if known is not None:
+            self._answer_again(known)
+            return
+        if key in self._cancelled or key in self._forgotten:
+            self._add_ended(key)
+            return
+        refusal = self._refusal(now_us, assign)
+        if refusal is None:
+            self._take(now_us, _Attempt(assign, key))
+        else:
+            self._reject(key, *refusal)
+
+    def cancelled(self, now_us: int, cancel: Cancel) -> None:
+        """End an attempt: at once if it waits, by the driver if it runs; one that is unknown is remembered."""
+        if not self._is_read():
+            return
+        self._check_lease(now_us)
+        key = (cancel.job_key, cancel.attempt)
+        attempt = self._held.get(key)
+        if attempt is not None:
+            if attempt.outcome is None:
+                self._stop(attempt, cancel.reason, cancel.grace_us)
+        elif key not in self._forgotten:
+            if len(self._cancelled) >= REMEMBERED_MAX:
+                self._leave("too many cancels of unknown attempts")
+                return
+            self._cancelled.add(key)
+            self._add_ended(key)
+
+    def acknowledged(self, keys: Iterable[Key]) -> None:
+        """The broker has these outcomes, accepted or refused: they are no longer held."""
+        if not self._is_read():
+            return
+        for key in keys:
+            attempt = self._held.get(key)
+            if attempt is not None and attempt.outcome is not None:
+                del self._held[key]
+                self._outbox.forget(key)
+        self._restate_capacity()
+
+    def heartbeat_acked(self, now_us: int, seq: int, epoch: int) -> None:
+        """The broker has heard heartbeat `seq`: the lease runs from its send time."""
+        if not self._is_read():
+            return
+        self._check_lease(now_us)
+        if epoch < self._epoch_seen or seq > self._beat_seq:
+            self.frames_dropped += 1
+            return
+        self._epoch_seen = epoch
+        while self._beats and self._beats[0][0] <= seq:
+            self._contact_us = max(self._contact_us, self._beats.popleft()[1])
+        if now_us < self.lease_end_us:
+            self._restate_capacity()
+
+    def drain_started(self) -> None:
+        """An operator drains the agent: its progress is reported; the broker gives it nothing new."""
+        if self._is_read():
+            self._is_drained_by_broker = True
+
+    def drain_cancelled(self) -> None:
+        """The operator took the drain back."""
+        if self._is_read():
+            self._is_drained_by_broker = False
+            self._status_sent = None
+
+    def drain_done(self, is_stop: bool) -> None:
+        """The operator's drain is complete; after one to stop the agent leaves, after one to pause it stays."""
+        if self._is_read():
+            self._is_drained_by_broker = False
+            if is_stop:
+                self._goodbye_reason = "drained"
+
+    # From the agent itself -------------------------------------------------------------------------------------------
+
+    def finished(self, now_us: int, outcome: Outcome) -> None:
+        """A run that was started has ended: its slot is free."""
+        self._check_lease(now_us)
+        key = (outcome.job_key, outcome.attempt)
+        attempt = self._forgotten.pop(key, None) or self._held.get(key)
+        if attempt is None or not attempt.is_running:
+            return
+        attempt.is_running = False
+        self._running -= 1
+        self._settle(attempt, _as_reported(attempt.stop, outcome))
+        self._fill(now_us)
+
+    def progressed(self, progress: Progress) -> None:
+        """A run says how far it is; sent at most once a second, the latest of each attempt."""
+        attempt = self._held.get((progress.job_key, progress.attempt))
+        if attempt is not None and attempt.is_running:
+            self._outbox.add_progress(progress)
+
+    def drain(self, reason: str) -> None:
+        """Leave in good order: nothing new, finish what is held, then Goodbye."""
+        if self._drain_reason is None:
+            self._drain_reason = reason
+            self._is_drain_request_due = self._phase is Phase.LIVE
+
+    def timer(self, now_us: int) -> None:
+        """Work what is due: the lease, deadlines of runs, a Welcome that does not come, a broker that is silent."""
+        self._check_lease(now_us)
+        while self._deadlines and self._deadlines[0][0] <= now_us:
+            _, key, reason = heapq.heappop(self._deadlines)
+            attempt = self._held.get(key)
+            if attempt is not None and attempt.outcome is None:
+                self._stop(attempt, reason)
+        if self._phase is Phase.LIVE and now_us >= self._silent_at_us():
+            self._leave("no heartbeat was acknowledged for a lease")
+        elif self._listed is not None and now_us >= self._hello_sent_us + self._welcome_timeout_us:
+            self._leave("no answer to Hello")
+
+    # To the driver ---------------------------------------------------------------------------------------------------
+
+    def take_orders(self) -> list[Order]:
+        """What the driver must do, in this order."""
+        orders = self._orders
+        if orders:
+            self._orders = []
+        return orders
+
+    def take_frame(self, now_us: int) -> Frame | None:
+        """The next frame to send, with all that waits and fits; None if nothing is due."""
+        if self._phase is not Phase.LIVE:
+            return None
+        if self._is_resync_due:
+            self._is_resync_due = False
+            self._outbox.clear()
+            return Frame(hello=self._snapshot(now_us))
+        frame = Frame()
+        is_due = self._add_control(frame, now_us)
+        if self._outbox:
+            self._outbox.pack(frame, now_us)
+            is_due = is_due or bool(frame.outcomes or frame.accepted or frame.started or frame.rejected)
+            is_due = is_due or bool(frame.progress)
+        if self.is_leaving and self.is_idle and not self._outbox:
+            frame.goodbye = self._goodbye_reason or self._drain_reason
+            self._phase = Phase.LEFT
+            return frame
+        return frame if is_due else None
+
+    # Inside ----------------------------------------------------------------------------------------------------------
+
+    def _is_read(self) -> bool:
+        """Whether what the stream carries counts; before Welcome and after a broken session it does not."""
+        if self._phase is Phase.LIVE:
+            return True
+        self.frames_dropped += 1
+        return False
+
+    def _leave(self, reason: str) -> None:
+        if self._phase is Phase.GREETING:
+            self._failed_connects += 1
+        self._phase = Phase.BROKEN
+        self._listed = None
+        self._orders.append(LeaveStream(reason))
+
+    def _begin(self, welcome: Welcome) -> None:
+        self._listed = None
+        self._phase = Phase.LIVE
+        self._failed_connects = 0
+        self._epoch_seen = welcome.epoch
+        self._welcome = welcome
+        self._outbox.bytes_max = min(self._frame_bytes_max, welcome.frame_bytes_max or self._frame_bytes_max)
+        # A Hello that was answered is contact like a heartbeat that was.
+        self._contact_us = max(self._contact_us, self._hello_sent_us)
+        self._is_drain_request_due = self._drain_reason is not None
+
+    def _snapshot(self, now_us: int) -> Hello:
+        self._connect_seq += 1
+        self._hello_sent_us = self._beat_sent_us = now_us
+        self._is_capacity_owed = self._is_capacity_due = False  # Hello states it
+        held: list[Key] = []
+        outcomes: list[Outcome] = []
+        room = self._hello_bytes_max
+        for key, attempt in self._held.items():
+            outcome = attempt.outcome
+            attempt.is_sent = outcome is not None and outcome.wire_bytes <= room
+            if outcome is None or not attempt.is_sent:
+                held.append(key)
+            else:
+                room -= outcome.wire_bytes
+                outcomes.append(outcome)
+                self._outbox.forget(key)
+        self._listed = held
+        return Hello(self._connect_seq, self.slots, self._state_capacity(), held, outcomes, self._failed_connects)
+
+    def _state_capacity(self) -> Capacity:
+        self._capacity_seq += 1
+        return Capacity(self._capacity_seq, self.capacity)
+
+    def _refusal(self, now_us: int, assign: Assign) -> tuple[RejectedReason, str] | None:
+        if self._operations is not None and assign.operation not in self._operations:
+            return RejectedReason.UNFIT, "this agent has no such operation"
+        if self.is_leaving:
+            return RejectedReason.LEAVING, "the agent is leaving"
+        if assign.exclusive and now_us >= self.lease_end_us:
+            return RejectedReason.LEAVING, "the agent's lease is over"
+        if len(self._held) >= self.capacity:
+            return RejectedReason.BUSY, f"holds {len(self._held)} of {self.capacity}"
+        return None
+
+    def _restate_capacity(self) -> None:
+        # After a refusal for want of room or lease the broker gives nothing before it hears of room again.
+        if self._is_capacity_owed and len(self._held) < self.capacity:
+            self._is_capacity_owed = False
+            self._is_capacity_due = True
+
+    def _reject(self, key: Key, reason: RejectedReason, text: str) -> None:
+        if len(self._outbox.rejects) >= REMEMBERED_MAX:
+            self._leave("too many refusals that the broker does not read")
+            return
+        if reason is not RejectedReason.UNFIT and not self.is_leaving:
+            self._is_capacity_owed = True
+        self._outbox.rejects[key] = Rejected(*key, reason, text)
+
+    def _take(self, now_us: int, attempt: _Attempt) -> None:
+        assign = attempt.assign
+        self._held[attempt.key] = attempt
+        self._outbox.accepts[attempt.key] = None
+        lower = self._live.get(assign.job_key)
+        newest = self._blocked.get(assign.job_key, lower)
+        if newest is not None and newest.assign.attempt > assign.attempt:
+            self._settle(attempt, Outcome(*attempt.key, OutcomeStatus.CANCELLED))
+            return
+        if assign.exclusive:
+            self._exclusive[attempt.key] = attempt
+        if assign.total_remaining_us:
+            self._arm(now_us + assign.total_remaining_us, attempt.key, DEADLINE_EXCEEDED)
+        if lower is not None:
+            self._replace(lower, attempt)
+            return
+        self._live[assign.job_key] = attempt
+        if self._running < self.slots:
+            self._start(now_us, attempt)
+        else:
+            self._waiting.append(attempt)
+
+    def _replace(self, lower: _Attempt, higher: _Attempt) -> None:
+        """Rule 2: `higher` waits until the lower attempt of its job has ended."""
+        job_key = higher.assign.job_key
+        between = self._blocked.pop(job_key, None)
+        self._blocked[job_key] = higher
+        if between is not None:
+            self._settle(between, Outcome(*between.key, OutcomeStatus.CANCELLED))
+        self._stop(lower, SUPERSEDED)
+
+    def _answer_again(self, attempt: _Attempt) -> None:
+        if attempt.outcome is not None:
+            self._send_outcome(attempt)
+        else:
+            self._outbox.accepts[attempt.key] = None
+
+    def _add_ended(self, key: Key) -> None:
+        """An attempt that is over before it was known: held like any other until its outcome is acknowledged."""
+        attempt = _Attempt(Assign(*key, operation=""), key)
+        self._held[key] = attempt
+        self._settle(attempt, Outcome(*key, OutcomeStatus.CANCELLED))
+
+    def _start(self, now_us: int, attempt: _Attempt) -> None:
+        attempt.is_running = True
+        self._running += 1
+        if self._phase is Phase.LIVE:
+            self._outbox.starts[attempt.key] = None
+        if attempt.assign.run_timeout_us:
+            self._arm(now_us + attempt.assign.run_timeout_us, attempt.key, RUN_TIMEOUT)
+        self._orders.append(StartRun(attempt.assign))
+
+    def _fill(self, now_us: int) -> None:
+        """Start what waits, in order, as long as slots are free."""
+        while self._waiting and self._running < self.slots:
+            self._start(now_us, self._waiting.popleft())
+
+    def _stop(self, attempt: _Attempt, reason: str, grace_us: int = 0) -> None:
+        """End an unfinished attempt; the first reason is the one that its outcome is reported by."""
+        if attempt.is_running:
+            attempt.stop = attempt.stop or reason
+            self._orders.append(StopRun(*attempt.key, reason, grace_us))
+        else:
+            with suppress(ValueError):
+                self._waiting.remove(attempt)
+            self._settle(attempt, _as_reported(reason, Outcome(*attempt.key, OutcomeStatus.CANCELLED)))
+
+    def _settle(self, attempt: _Attempt, outcome: Outcome) -> None:
+        """The attempt is over: report it, and let the next attempt of its job go on."""
+        attempt.outcome = outcome
+        key = attempt.key
+        self._exclusive.pop(key, None)
+        if self._phase is Phase.LIVE:
+            self._send_outcome(attempt)
+        job_key = key[0]
+        if self._blocked.get(job_key) is attempt:
+            del self._blocked[job_key]
+        elif self._live.get(job_key) is attempt:
+            del self._live[job_key]
+            higher = self._blocked.pop(job_key, None)
+            if higher is not None:
+                self._live[job_key] = higher
+                self._waiting.appendleft(higher)
+
+    def _send_outcome(self, attempt: _Attempt) -> None:
+        assert attempt.outcome is not None
+        attempt.is_sent = True
+        self._outbox.add_outcome(attempt.outcome)
+
+    def _forget_by_verdict(self, attempt: _Attempt) -> None:
+        del self._held[attempt.key]
+        self._outbox.forget(attempt.key)
+        if attempt.outcome is not None:
+            self._outbox.add_outcome(attempt.outcome)
+        else:
+            if attempt.is_running:
+                self._forgotten[attempt.key] = attempt
+            self._stop(attempt, STOPPED_BY_VERDICT)
+
+    def _check_lease(self, now_us: int) -> None:
+        """Rule 4. Fenced attempts leave the table: they are fenced once."""
+        if self._exclusive and now_us >= self.lease_end_us:
+            fenced = list(self._exclusive.values())
+            self._exclusive.clear()
+            for attempt in fenced:
+                self._stop(attempt, FENCED)
+
+    def _arm(self, at_us: int, key: Key, reason: str) -> None:
+        heapq.heappush(self._deadlines, (at_us, key, reason))
+        if len(self._deadlines) > 64 + 4 * len(self._held):
+            # Most entries are of attempts that ended in time: their rest must not outlive them for hours.
+            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._held]
+            heapq.heapify(self._deadlines)
+
+    def _beat_due_us(self) -> int:
+        every_us = self._welcome.heartbeat_us
+        if not self._held:
+            every_us = max(every_us, self._welcome.idle_heartbeat_us)
+        return self._beat_sent_us + every_us
+
+    def _silent_at_us(self) -> int:
+        return self._contact_us + self._welcome.lease_us
+
+    def _add_control(self, frame: Frame, now_us: int) -> bool:
+        """Put in what is of the session itself; whether anything is."""
+        is_due = False
+        if now_us >= self._beat_due_us():
+            self._beat_seq += 1
+            self._beat_sent_us = now_us
+            self._beats.append((self._beat_seq, now_us))
+            frame.heartbeat = Heartbeat(self._beat_seq, len(self._held))
+            is_due = True
+        if self._is_capacity_due:
+            self._is_capacity_due = False
+            frame.capacity = self._state_capacity()
+            is_due = True
+        if self._is_drain_request_due:
+            self._is_drain_request_due = False
+            frame.drain_request = self._drain_reason
+            is_due = True
+        if self._is_drained_by_broker or self._drain_reason is not None:
+            is_due |= self._add_drain_status(frame)
+        return is_due
+
+    def _add_drain_status(self, frame: Frame) -> bool:
+        # With each heartbeat at most: a list of thousands in every frame would cost more than the jobs.
+        if self._status_sent is not None and frame.heartbeat is None:
+            return False
+        remaining = list(self._held)
+        if remaining == self._status_sent:
+            return False
+        self._status_sent = frame.drain_status = remaining
+        return True
+
+
+def _fault_of(welcome: Welcome, epoch_seen: int, listed: int) -> str | None:
+    """Why a session cannot begin with this Welcome; None if it can."""
+    if welcome.epoch < epoch_seen:
+        return f"epoch {welcome.epoch} is older than {epoch_seen}"
+    if len(welcome.verdicts) != listed:
+        return f"{len(welcome.verdicts)} verdicts for {listed} attempts"
+    if not 0 <= welcome.lease_margin_us < welcome.lease_us or welcome.heartbeat_us <= 0:
+        return "Welcome without lease or heartbeat interval"
+    return None
+
+
+def _as_reported(stop: str, outcome: Outcome) -> Outcome:
+    """How a run that was stopped here is reported. What it achieved all the same is the truth and stays."""
+    if outcome.status is OutcomeStatus.SUCCEEDED:
+        return outcome
+    key = (outcome.job_key, outcome.attempt)
+    if stop == FENCED:
+        return Outcome(*key, OutcomeStatus.FENCED, run_time_us=outcome.run_time_us)
+    if outcome.status is not OutcomeStatus.CANCELLED or stop not in (RUN_TIMEOUT, DEADLINE_EXCEEDED):
+        return outcome
+    text = "ran longer than it may" if stop == RUN_TIMEOUT else "the job's total time is over"
+    is_retryable = stop == RUN_TIMEOUT
+    return Outcome(*key, OutcomeStatus.FAILED, stop, text, is_retryable, run_time_us=outcome.run_time_us)

@@ -1,0 +1,97 @@
+"""`python -m bench [--quick]`: measures everything, writes `bench/results/latest.json`, prints it, shows a table.
+
+The table goes to standard error, the JSON object (schema: `docs/schemas/bench.json`) to standard output. `--quick`
+takes fewer rounds for the same figures. `--profile DIRECTORY` measures nothing: it leaves the profiler's statistics of
+a broker and an agent under load there.
+"""
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from bench import end_to_end
+from bench.figures import figure
+from bench.machine import loop_ns, machine
+from bench.table import show
+
+LATEST: Final = Path(__file__).parent / "results/latest.json"
+AGENT_COUNTS: Final = (1, 10, 1_000)
+BACKLOGS: Final = (0, 100_000, 1_000_000)
+RATES: Final = (500.0, 2_000.0)
+BACKLOG_LARGE: Final = 1_000_000
+
+
+def _measured_apart(module: str, *arguments: str) -> Any:
+    """The JSON of a module that runs in a process of its own: no measurement leaves memory to the next one."""
+    done = subprocess.run([sys.executable, "-m", module, *arguments], check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
+
+
+def _dispatch(console: Console, *, is_quick: bool) -> list[dict[str, Any]]:
+    rows = []
+    for agents, queued in product(AGENT_COUNTS, BACKLOGS):
+        rounds = (1 if is_quick else 3) if queued == BACKLOG_LARGE else (2 if is_quick else 5)
+        console.print(f"dispatch: {agents} agents, {queued:,} jobs queued, {rounds} rounds")
+        asked = ("--agents", str(agents), "--queued", str(queued), "--rounds", str(rounds))
+        rows.append(_measured_apart("bench.dispatch", *asked))
+    return rows
+
+
+async def _end_to_end(console: Console, *, is_quick: bool) -> tuple[dict[str, object], list[dict[str, object]]]:
+    jobs, rounds = (30_000, 1) if is_quick else (60_000, 3)
+    console.print(f"end to end: {jobs:,} jobs, durable and not, {rounds} rounds")
+    flood = await end_to_end.measure(jobs, rounds)
+    paced = []
+    for rate in RATES:
+        console.print(f"open loop: {rate:,.0f} jobs/s")
+        paced.append(await end_to_end.open_loop(rate, 5.0 if is_quick else 20.0))
+    return flood, paced
+
+
+def measure(console: Console, *, is_quick: bool) -> dict[str, Any]:
+    """All figures."""
+    calibration = {"loop_ns": figure([loop_ns() for _ in range(5)], "ns", 2)}
+    memory = _measured_apart("bench.memory", "--jobs", "100000" if is_quick else "500000")
+    dispatch = _dispatch(console, is_quick=is_quick)
+    flood, paced = asyncio.run(_end_to_end(console, is_quick=is_quick))
+    return {
+        "version": version("jobmesh"),
+        "quick": is_quick,
+        "machine": machine(),
+        "calibration": calibration,
+        "dispatch": dispatch,
+        "end_to_end": flood,
+        "open_loop": paced,
+        "memory": memory,
+    }
+
+
+def main() -> None:
+    """Run as the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description="What the mesh reaches on this machine.")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds")
+    parser.add_argument("--profile", type=Path, metavar="DIRECTORY", help="profile a broker and an agent instead")
+    asked = parser.parse_args()
+    console = Console(stderr=True, highlight=False)
+    if asked.profile is not None:
+        asked.profile.mkdir(parents=True, exist_ok=True)
+        asyncio.run(end_to_end.flood_round(30_000, is_durable=True, profiles=asked.profile.absolute()))
+        console.print(f"read them with: python -m pstats {asked.profile}/broker.prof")
+        return
+    results = measure(console, is_quick=asked.quick)
+    LATEST.parent.mkdir(exist_ok=True)
+    LATEST.write_text(f"{json.dumps(results, indent=2)}\n")
+    show(console, results)
+    print(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main()

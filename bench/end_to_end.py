@@ -1,0 +1,185 @@
+"""The whole mesh as processes on this machine: one broker, four agents, one client, plaintext over loopback.
+
+Throughput: from the first submission until the last outcome is durable. Not durable means the same with the data
+directory in memory (tmpfs) and `synchronous = NORMAL`: no commit waits for a disk. Both are measured in turns, because
+a machine changes from minute to minute.
+"""
+
+import asyncio
+import json
+import tempfile
+import time
+import urllib.request
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.client import PAYLOAD_BYTES
+from bench.figures import figure, jain
+from bench.machine import cpu_s, rss_max_mb
+from tests.e2e.processes import Mesh, Process, read_jobs, store_file
+
+AGENTS: Final = ("a1", "a2", "a3", "a4")
+SLOTS: Final = 128
+PREFETCH: Final = 3
+WARM_UP_JOBS: Final = 4_000
+LIMIT_S: Final = 300.0
+MEMORY_FOLDER: Final = Path("/dev/shm")  # noqa: S108 - a file system in memory is what is measured
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one flood came to. Processor times are in microseconds a job."""
+
+    seconds: float
+    jobs_per_s: float
+    commits: float
+    jain: float
+    max_minus_min: float
+    broker_us: float
+    agents_us: float
+    client_us: float
+    rss_mb: float
+
+
+class Site:
+    """A mesh that is measured: started, warm, with what it says of itself."""
+
+    def __init__(self, folder: Path, synchronous: str, profiles: Path | None) -> None:
+        self._folder = folder
+        programs = {}
+        if profiles is not None:
+            profiled = ("-m", "bench.profiled")
+            programs["broker_program"] = (*profiled, str(profiles / "broker.prof"), "broker.cli")
+            programs["agent_program"] = (*profiled, str(profiles / "agent.prof"), "agent_stub")
+        self.mesh = Mesh(folder / "broker", settings={"MESH_STORE__SYNCHRONOUS": synchronous}, **programs)
+
+    async def start(self) -> None:
+        """Broker and agents; returns when all are connected."""
+        await self.mesh.start_broker()
+        for name in AGENTS:
+            await self.mesh.start_agent(name, slots=SLOTS, options=("--prefetch", str(PREFETCH)))
+
+    async def client(self, *arguments: str) -> dict[str, float]:
+        """Run a client to its end; what it saw."""
+        out = self._folder / "client.json"
+        where = ("--api", self.mesh.addresses.api, "--out", str(out))
+        client = Process("client", ["-m", "bench.client", *where, *arguments])
+        try:
+            await client.start()
+            await client.said("client.done", LIMIT_S)
+        finally:
+            await client.kill()
+        seen: dict[str, float] = json.loads(out.read_text())
+        return seen
+
+    async def flood(self, jobs: int) -> tuple[dict[str, float], float]:
+        """Submit and wait for the last outcome: what the client saw, and when (wall clock) all was finished."""
+        goal = self.finished() + jobs
+        seen = await self.client("flood", "--jobs", str(jobs))
+        assert not seen["refused"], f"{seen['refused']} submissions were refused"
+        while self.finished() < goal:  # noqa: ASYNC110 - another process counts; the last outcome is near
+            await asyncio.sleep(0.005)
+        return seen, time.time()
+
+    def finished(self) -> int:
+        """Jobs that reached a final state since the broker started."""
+        return int(self.metric("mesh_jobs_finished_total"))
+
+    def metric(self, name: str) -> float:
+        """A series of the broker, summed over its labels."""
+        with urllib.request.urlopen(f"http://{self.mesh.addresses.metrics}/metrics") as answer:
+            text: str = answer.read().decode()
+        lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+async def flood_round(jobs: int, *, is_durable: bool, profiles: Path | None = None) -> Round:
+    """One measured flood in a mesh of its own."""
+    with ExitStack() as stack:
+        where = None if is_durable else MEMORY_FOLDER
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-bench-", dir=where))
+        site = Site(Path(name), "FULL" if is_durable else "NORMAL", profiles)
+        async with site.mesh:
+            await site.start()
+            await site.flood(WARM_UP_JOBS)
+            brokers, agents = [site.mesh.broker.pid], [agent.pid for agent in site.mesh.agents.values()]
+            broker_s, agents_s, commits = _cpu_of(brokers), _cpu_of(agents), site.metric("mesh_commits_total")
+            seen, ended_s = await site.flood(jobs)
+            broker_s, agents_s = _cpu_of(brokers) - broker_s, _cpu_of(agents) - agents_s
+            commits = site.metric("mesh_commits_total") - commits
+            rss_mb = rss_max_mb(brokers[0])
+            await site.mesh.stop()
+        counts = Counter(job.agent for job in read_jobs(store_file(site.mesh.data))[WARM_UP_JOBS:])
+    seconds = ended_s - seen["began_s"]
+    each = [counts[name] for name in AGENTS]
+    return Round(
+        seconds=seconds,
+        jobs_per_s=jobs / seconds,
+        commits=commits,
+        jain=jain(each),
+        max_minus_min=max(each) - min(each),
+        broker_us=broker_s / jobs * 1e6,
+        agents_us=agents_s / jobs * 1e6,
+        client_us=seen["cpu_s"] / jobs * 1e6,
+        rss_mb=rss_mb,
+    )
+
+
+def _cpu_of(pids: list[int]) -> float:
+    return sum(map(cpu_s, pids))
+
+
+async def measure(jobs: int, rounds: int) -> dict[str, object]:
+    """Durable and not, in turns."""
+    durable, fleeting = [], []
+    for _ in range(rounds):
+        durable.append(await flood_round(jobs, is_durable=True))
+        fleeting.append(await flood_round(jobs, is_durable=False))
+    ratios = [one.jobs_per_s / other.jobs_per_s for one, other in zip(durable, fleeting, strict=True)]
+    return {
+        "jobs": jobs,
+        "seconds": figure([one.seconds for one in durable], "s"),
+        "jobs_per_s": figure([one.jobs_per_s for one in durable], "1/s", 0),
+        "agents": len(AGENTS),
+        "capacity": SLOTS * (1 + PREFETCH),
+        "payload_bytes": PAYLOAD_BYTES,
+        "synchronous": "FULL",
+        "tls": False,
+        "commits": figure([one.commits for one in durable], "1", 0),
+        # Nothing on this machine counts them without slowing the broker down.
+        "fsyncs": figure([], "1"),
+        "jain": figure([one.jain for one in durable], "1", 4),
+        "max_minus_min": figure([one.max_minus_min for one in durable], "1", 0),
+        "cpu_us_per_job": {
+            "broker": figure([one.broker_us for one in durable], "us", 1),
+            "agents": figure([one.agents_us for one in durable], "us", 1),
+            "client": figure([one.client_us for one in durable], "us", 1),
+        },
+        "rss_mb": figure([one.rss_mb for one in durable], "MB", 1),
+        "ratio_durable_to_not": figure(ratios, "1"),
+        "jobs_per_s_not_durable": figure([one.jobs_per_s for one in fleeting], "1/s", 0),
+        "not_durable": "data directory in memory (tmpfs), synchronous NORMAL",
+    }
+
+
+async def open_loop(rate: float, seconds: float) -> dict[str, object]:
+    """Latency from the moment at which a job is due until its outcome is seen by a watcher."""
+    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as name:
+        site = Site(Path(name), "FULL", None)
+        async with site.mesh:
+            await site.start()
+            await site.flood(WARM_UP_JOBS)
+            seen = await site.client("paced", "--rate", str(rate), "--seconds", str(seconds))
+            await site.mesh.stop()
+    assert seen["seen"] == seen["submitted"], f"{seen['seen']:.0f} of {seen['submitted']:.0f} outcomes were seen"
+    return {
+        "rate": rate,
+        "achieved": figure([seen["achieved"]], "1/s", 1),
+        "seconds": figure([seen["seconds"]], "s"),
+        "p50_ms": figure([seen["p50_ms"]], "ms"),
+        "p99_ms": figure([seen["p99_ms"]], "ms"),
+        "p999_ms": figure([seen["p999_ms"]], "ms"),
+    }

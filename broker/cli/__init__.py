@@ -1,0 +1,86 @@
+"""`mesh`: the broker and its mesh on the command line.
+
+Standard output is data, standard error is words. Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 denied,
+5 unavailable or timeout, 6 wrong state, 130 interrupted. Commands are imported when they are used: help needs neither
+gRPC nor a broker.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from broker.cli.exits import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, CommandError
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("jobmesh")
+    except PackageNotFoundError:
+        return "unknown: not installed"
+
+
+app = App(
+    name="mesh",
+    help="Distributes durable jobs to agents next to the data.",
+    version=_version,
+    result_action="return_value",
+)
+app.command("broker.cli.serve:serve", name="serve", help="Run a broker.")
+app.command("broker.cli.jobs:app", name="jobs", help="Submit, read, follow and cancel jobs.")
+app.command("broker.cli.resources:groups", name="groups", help="Groups of agents that share one queue.")
+app.command("broker.cli.resources:environments", name="environments", help="Where jobs are sent without naming groups.")
+app.command("broker.cli.resources:organizations", name="organizations", help="Who owns groups, environments, jobs.")
+app.command("broker.cli.resources:agents", name="agents", help="Programs that run jobs.")
+
+
+@app.command(name="demo")
+def run_demo(
+    *, json: Annotated[bool, Parameter(negative="", show_default=False)] = False, keep: Path | None = None
+) -> int:
+    """Show what the mesh does when a broker and an agent are killed under load. Takes a quarter of a minute.
+
+    Parameters
+    ----------
+    json
+        Write the report as JSON to standard output, too.
+    keep
+        An empty directory for its files, which are otherwise removed in the end.
+    """
+    from broker.cli.demo import main as demonstrate
+
+    return demonstrate(json=json, keep=keep)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = app(words, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        print(f"mesh: {error}\nTry: {_help_for(words)}", file=sys.stderr)
+        return EXIT_USAGE
+    except CommandError as error:
+        print(f"mesh: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not try to flush it at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_FAILED
+    return result if isinstance(result, int) else EXIT_OK
+
+
+def _help_for(words: Sequence[str]) -> str:
+    """The help of the command that was meant, as far as it exists."""
+    commands, _, _ = app.parse_commands(words)
+    return " ".join(["mesh", *commands, "--help"])

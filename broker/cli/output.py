@@ -1,0 +1,162 @@
+"""What commands write: tables and sheets for people, JSON for programs, words on standard error.
+
+Text that comes from jobs and agents is shown without its control characters: it must not steer a terminal.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from mesh_client import JobResult
+
+UNLIMITED_COLUMNS: Final = 10_000
+STYLES: Final[Mapping[str, str]] = {
+    "succeeded": "green",
+    "active": "green",
+    "running": "cyan",
+    "assigned": "cyan",
+    "held": "yellow",
+    "no_response": "yellow",
+    "failed": "red",
+    "dead": "red",
+    "cancelled": "dim",
+    "inactive": "dim",
+}
+"""Words of a column `STATE` or `STATUS` that stand out on a terminal."""
+
+
+def say(words: str) -> None:
+    """Tell the person, not the program that reads the output."""
+    print(words, file=sys.stderr)
+
+
+def write_json(value: object, *, indent: int | None = 2) -> None:
+    """One JSON document; `indent` None: on one line, for streams."""
+    print(json.dumps(plain(value), indent=indent), flush=indent is None)
+
+
+def write_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table in columns. On a terminal long cells wrap, except in the first column, which one copies."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, head in enumerate(heads):
+        table.add_column(head, no_wrap=number == 0 or head in ("STATE", "STATUS"), overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(shown(cell), style=_style(head, cell)) for head, cell in zip(heads, row, strict=True)))
+    _print(table)
+
+
+def write_sheet(facts: Mapping[str, str]) -> None:
+    """One thing, a line a fact; facts that are empty are left out."""
+    from rich.table import Table
+    from rich.text import Text
+
+    sheet = Table(box=None, show_header=False, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    sheet.add_column(no_wrap=True, style="bold")
+    sheet.add_column(overflow="fold")
+    for name, fact in facts.items():
+        if fact:
+            sheet.add_row(name, Text(shown(fact, "\n\t"), style=_style(name.upper(), fact)))
+    _print(sheet)
+
+
+def shown(text: str, kept: str = "") -> str:
+    r"""The text with control characters written out (`\x1b`), except those in `kept`."""
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter in kept else ascii(letter)[1:-1] for letter in text)
+
+
+def plain(value: object) -> object:
+    """A value as JSON has it: times in RFC 3339, bytes in base64, results decoded as far as their type says."""
+    from mesh_client import JobResult
+
+    if isinstance(value, JobResult):
+        return _plain_result(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def local_time(at: datetime | None) -> str:
+    """A point in time on the clock of whoever reads, "" for none."""
+    return at.astimezone().isoformat(" ", "seconds") if at is not None else ""
+
+
+def age(since: datetime | None, now: datetime | None = None) -> str:
+    """How long ago, in its largest unit: `42s`, `3m`, `5h`, `12d`; "" for never."""
+    if since is None:
+        return ""
+    return duration(float(max(0, int(((now or datetime.now(UTC)) - since).total_seconds()))))
+
+
+def duration(seconds: float) -> str:
+    """A duration in its largest unit: `7ms`, `1.5s`, `42s`, `3m`, `5h`, `12d`."""
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit}"
+    if 0 < seconds < 1:
+        return f"{round(seconds * 1_000)}ms"
+    return f"{int(seconds)}s" if seconds >= 10 or seconds.is_integer() else f"{seconds:.1f}s"
+
+
+def pairs(labels: Mapping[str, str]) -> str:
+    """`a=1, b=2`."""
+    return ", ".join(f"{key}={value}" for key, value in sorted(labels.items()))
+
+
+def joined(names: Iterable[str]) -> str:
+    """`a, b`."""
+    return ", ".join(names)
+
+
+def result_text(result: JobResult) -> str:
+    """A result for people: text as it is, other bytes as their number."""
+    try:
+        return result.content.decode()
+    except UnicodeDecodeError:
+        return f"{len(result.content)} bytes of {result.content_type or 'unknown type'}; -o json shows them"
+
+
+def _plain_result(result: JobResult) -> dict[str, object]:
+    known: dict[str, object] = {"content_type": result.content_type}
+    try:
+        if result.content_type.partition(";")[0].strip() == "application/json":
+            return {**known, "json": result.json()}
+        return {**known, "text": result.content.decode()}
+    except ValueError:
+        return {**known, "base64": plain(result.content)}
+
+
+def _style(head: str, cell: str) -> str:
+    return STYLES.get(cell, "") if head in ("STATE", "STATUS") else ""
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    # What is piped is read by a program or a pager: nothing wraps there.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else UNLIMITED_COLUMNS)
+    with console.capture() as capture:
+        console.print(table)
+    for line in capture.get().splitlines():
+        print(line.rstrip())

@@ -1,0 +1,1 @@
+"""Use-cases of operators, shared by every way in."""

@@ -1,0 +1,231 @@
+"""Who is who: organisations, groups, environments and agents between the names of people and the numbers inside.
+
+The read side of administration, whole in memory: loaded once from the store, then told of each change by
+`broker.control.resources`. What belongs to somebody else is answered exactly like what does not exist.
+"""
+
+import asyncio
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from broker.control.names import split_parent
+from broker.dispatch.messages import AgentAdded
+from broker.dispatch.model import AgentNo, GroupNo
+from broker.engine import Engine
+from broker.errors import MalformedError, NotFoundError, WrongStateError
+from broker.store.base import EnvironmentRow, GroupRow, OrganisationRow, Store
+
+
+class Target(NamedTuple):
+    """Where submitted jobs go. `environment_no` is 0 for jobs sent directly to a group."""
+
+    org_no: int
+    group_no: GroupNo
+    environment_no: int
+
+
+class AgentName(NamedTuple):
+    """An agent: its number inside its group, and its id there."""
+
+    group_no: GroupNo
+    agent_no: AgentNo
+    agent_id: str
+
+
+class Directory:
+    """Names and numbers of everything that has both. Use from the engine's event loop only."""
+
+    def __init__(self, store: Store, engine: Engine) -> None:
+        self._store = store
+        self._engine = engine
+        self._organisations: dict[str, OrganisationRow] = {}
+        self._groups: dict[tuple[int, str], GroupRow] = {}
+        self._groups_by_no: dict[GroupNo, GroupRow] = {}
+        self._environments: dict[tuple[int, str], EnvironmentRow] = {}
+        self._environments_by_no: dict[int, EnvironmentRow] = {}
+        self._slugs: dict[int, str] = {}
+        self._agents: dict[GroupNo, dict[str, AgentNo]] = {}
+        self._agent_ids: dict[tuple[GroupNo, AgentNo], str] = {}
+        self._making: dict[tuple[GroupNo, str], asyncio.Task[AgentNo]] = {}
+        self._last_agent_no: dict[GroupNo, AgentNo] = {}
+        self._targets: dict[str, Target] = {}
+
+    async def load(self) -> None:
+        """Read everything. Call once, before anything is asked."""
+        for organisation in await self._store.organisations():
+            self.add_organisation(organisation)
+        for group in await self._store.groups():
+            self.add_group(group)
+            for agent in (await self._store.group_state(group.group_no)).agents:
+                self._add_agent(group.group_no, agent.agent_no, agent.agent_id)
+        for environment in await self._store.environments():
+            self.add_environment(environment)
+
+    # --- what is asked on every request -----------------------------------------------------------------------------
+
+    def target(self, parent: str) -> Target:
+        """Where jobs for this group or environment go.
+
+        Raises MalformedError for what is no such name, NotFoundError, and WrongStateError with reason
+        ENVIRONMENT_WITHOUT_GROUP or GROUP_WITHOUT_ENVIRONMENT.
+        """
+        found = self._targets.get(parent)
+        if found is None:
+            found = self._targets[parent] = self._find_target(parent)
+        return found
+
+    def group(self, organisation: str, group: str) -> GroupRow:
+        """A group by the ids in its name. Raises NotFoundError."""
+        found = self._groups.get((self._org_no(organisation), group))
+        if found is None:
+            raise _unknown(f"organizations/{organisation}/groups/{group}")
+        return found
+
+    def groups_of(self, organisation: str) -> tuple[GroupNo, ...]:
+        """Numbers of all groups of an organisation, in the order of their creation. Raises NotFoundError."""
+        return tuple(row.group_no for row in self.groups(organisation))
+
+    def agent(self, group_no: GroupNo, agent_id: str) -> AgentName | None:
+        """An agent of a group by its id."""
+        agent_no = self._agents[group_no].get(agent_id)
+        return None if agent_no is None else AgentName(group_no, agent_no, agent_id)
+
+    async def ensure_agent(self, group_no: GroupNo, agent_id: str) -> AgentNo:
+        """The number of an agent, which is made if there is none; durable on return. Concurrent calls make one."""
+        known = self._agents[group_no].get(agent_id)
+        if known is not None:
+            return known
+        making = self._making.get((group_no, agent_id))
+        if making is None:
+            work = self._make_agent(group_no, agent_id)
+            making = asyncio.create_task(work, name=f"make-agent-{agent_id}")
+            self._making[group_no, agent_id] = making
+        # The one who asked first may go away: the others still get their answer.
+        return await asyncio.shield(making)
+
+    # --- rows and names ---------------------------------------------------------------------------------------------
+
+    def organisation(self, organisation: str) -> OrganisationRow:
+        """An organisation by its id. Raises NotFoundError."""
+        found = self._organisations.get(organisation)
+        if found is None:
+            raise _unknown(f"organizations/{organisation}")
+        return found
+
+    def environment(self, organisation: str, environment: str) -> EnvironmentRow:
+        """An environment by the ids in its name. Raises NotFoundError."""
+        found = self._environments.get((self._org_no(organisation), environment))
+        if found is None:
+            raise _unknown(f"organizations/{organisation}/environments/{environment}")
+        return found
+
+    def organisations(self) -> list[OrganisationRow]:
+        """All of them, in the order of their creation."""
+        return list(self._organisations.values())
+
+    def groups(self, organisation: str) -> list[GroupRow]:
+        """All groups of an organisation, in the order of their creation. Raises NotFoundError."""
+        org_no = self._org_no(organisation)
+        return [row for row in self._groups_by_no.values() if row.org_no == org_no]
+
+    def environments(self, organisation: str) -> list[EnvironmentRow]:
+        """All environments of an organisation, in the order of their creation. Raises NotFoundError."""
+        org_no = self._org_no(organisation)
+        return [row for row in self._environments_by_no.values() if row.org_no == org_no]
+
+    def environments_of(self, group_no: GroupNo) -> list[EnvironmentRow]:
+        """Environments that name this group, as their target or besides."""
+        rows = self._environments_by_no.values()
+        return [row for row in rows if group_no == row.target_group_no or group_no in row.group_nos]
+
+    def agents(self, group_no: GroupNo) -> Iterator[AgentName]:
+        """All agents of a group, in the order of their creation."""
+        for agent_id, agent_no in self._agents[group_no].items():
+            yield AgentName(group_no, agent_no, agent_id)
+
+    def group_name(self, group_no: GroupNo) -> str:
+        """`organizations/o/groups/g`."""
+        row = self._groups_by_no[group_no]
+        return f"organizations/{self._slugs[row.org_no]}/groups/{row.slug}"
+
+    def environment_name(self, environment_no: int) -> str:
+        """`organizations/o/environments/e`; "" for 0 and for one that is gone."""
+        row = self._environments_by_no.get(environment_no)
+        return "" if row is None else f"organizations/{self._slugs[row.org_no]}/environments/{row.slug}"
+
+    def group_label(self, group_no: GroupNo) -> str:
+        """`organisation/group`: how metrics name a group."""
+        row = self._groups_by_no.get(group_no)
+        return f"number-{group_no}" if row is None else f"{self._slugs[row.org_no]}/{row.slug}"
+
+    def agent_id(self, group_no: GroupNo, agent_no: AgentNo) -> str:
+        """The id of an agent by its number; "" for 0 and for one that is gone."""
+        return self._agent_ids.get((group_no, agent_no), "")
+
+    # --- changes, told after they are durable -----------------------------------------------------------------------
+
+    def add_organisation(self, row: OrganisationRow) -> None:
+        """There is a new organisation."""
+        self._organisations[row.slug] = row
+        self._slugs[row.org_no] = row.slug
+
+    def add_group(self, row: GroupRow) -> None:
+        """There is a new group."""
+        self._groups[row.org_no, row.slug] = row
+        self._groups_by_no[row.group_no] = row
+        self._agents[row.group_no] = {}
+        self._targets.clear()
+
+    def add_environment(self, row: EnvironmentRow) -> None:
+        """There is a new environment."""
+        self._environments[row.org_no, row.slug] = row
+        self._environments_by_no[row.environment_no] = row
+        self._targets.clear()
+
+    def _add_agent(self, group_no: GroupNo, agent_no: AgentNo, agent_id: str) -> None:
+        self._agents[group_no][agent_id] = agent_no
+        self._agent_ids[group_no, agent_no] = agent_id
+        self._last_agent_no[group_no] = max(agent_no, self._last_agent_no.get(group_no, AgentNo(0)))
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _org_no(self, organisation: str) -> int:
+        return self.organisation(organisation).org_no
+
+    def _find_target(self, parent: str) -> Target:
+        organisation, kind, name = split_parent(parent)
+        if kind == "environments":
+            return self._target_of_environment(parent, self.environment(organisation, name))
+        if kind == "groups":
+            return self._target_of_group(parent, self.group(organisation, name))
+        raise MalformedError(
+            f"{parent!r} is an organization: jobs go to one of its groups or environments",
+            reason="MALFORMED_NAME",
+            field="parent",
+        )
+
+    def _target_of_environment(self, parent: str, row: EnvironmentRow) -> Target:
+        if not row.target_group_no:
+            text = f"{parent} has no target group; nothing runs in it before it has one"
+            raise WrongStateError(text, reason="ENVIRONMENT_WITHOUT_GROUP", resource=parent)
+        return Target(row.org_no, row.target_group_no, row.environment_no)
+
+    def _target_of_group(self, parent: str, row: GroupRow) -> Target:
+        if not self.environments_of(row.group_no):
+            text = f"no environment names {parent}; nothing runs in it before one does"
+            raise WrongStateError(text, reason="GROUP_WITHOUT_ENVIRONMENT", resource=parent)
+        return Target(row.org_no, row.group_no, 0)
+
+    async def _make_agent(self, group_no: GroupNo, agent_id: str) -> AgentNo:
+        agent_no = AgentNo(self._last_agent_no.get(group_no, 0) + 1)
+        self._last_agent_no[group_no] = agent_no
+        try:
+            await self._engine.ask(group_no, lambda ticket: AgentAdded(ticket, agent_no, agent_id))
+            self._add_agent(group_no, agent_no, agent_id)
+        finally:
+            del self._making[group_no, agent_id]
+        return agent_no
+
+
+def _unknown(name: str) -> NotFoundError:
+    return NotFoundError(f"there is no {name}", resource=name)

@@ -1,0 +1,106 @@
+"""Who must be woken when: a heap for what is near, buckets of a minute for what is far.
+
+An owner (a job: its key; an agent: minus its number) has at most one armed deadline and remembers it itself, so arming
+and disarming a far one is O(1) and leaves nothing behind. A near entry that is no longer armed stays in the heap until
+it surfaces or half of the heap is stale. Buckets move to the heap in slices: no step grows with their size.
+"""
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+from typing import Final
+
+from broker.dispatch.model import SECOND_US
+
+BUCKET_US: Final = 60 * SECOND_US
+MOVES_STEP_MAX: Final = 4_096
+
+
+class Deadlines:
+    """Armed deadlines of one group. `is_armed(owner, due_us)` asks the owner whether this entry still counts."""
+
+    __slots__ = ("_buckets", "_heap", "_horizon", "_is_armed", "_stale")
+
+    def __init__(self, is_armed: Callable[[int, int], bool]) -> None:
+        self._is_armed = is_armed
+        self._heap: list[tuple[int, int]] = []
+        self._buckets: dict[int, set[int]] = {}
+        self._horizon = 0  # everything due in an earlier minute than this one is in the heap
+        self._stale = 0
+
+    def __len__(self) -> int:
+        """Entries held, stale ones included."""
+        return len(self._heap) + sum(map(len, self._buckets.values()))
+
+    def arm(self, owner: int, due_us: int) -> None:
+        """Wake `owner` at `due_us`. The owner must have no armed deadline."""
+        minute = due_us // BUCKET_US
+        if minute < self._horizon:
+            heappush(self._heap, (due_us, owner))
+            return
+        bucket = self._buckets.get(minute)
+        if bucket is None:
+            bucket = self._buckets[minute] = set()
+        bucket.add(owner)
+
+    def disarm(self, owner: int, due_us: int) -> None:
+        """Forget the deadline that was armed as `due_us`; the owner's memory of it must be cleared already."""
+        bucket = self._buckets.get(due_us // BUCKET_US)
+        if bucket is not None and owner in bucket:
+            bucket.remove(owner)
+            if not bucket:
+                del self._buckets[due_us // BUCKET_US]
+            return
+        self._stale += 1
+        if self._stale > 64 and self._stale * 2 > len(self._heap):
+            self._heap = [entry for entry in self._heap if self._is_armed(entry[1], entry[0])]
+            heapify(self._heap)
+            self._stale = 0
+
+    def entries(self) -> set[tuple[int, int]]:
+        """(minute, owner) of all entries, stale ones included: for invariants."""
+        near = {(due_us // BUCKET_US, owner) for due_us, owner in self._heap}
+        return near | {(minute, owner) for minute, bucket in self._buckets.items() for owner in bucket}
+
+    def pop_due(self, now_us: int) -> int | None:
+        """The owner whose deadline has come, earliest first, or None. Its entry is gone. Call `advance` before."""
+        heap = self._heap
+        while heap and heap[0][0] <= now_us:
+            due_us, owner = heappop(heap)
+            if self._is_armed(owner, due_us):
+                return owner
+            self._stale -= 1
+        return None
+
+    def next_us(self, now_us: int) -> int | None:
+        """When to call `pop_due` next; `now_us` if a bucket is still being moved. None: nothing is armed."""
+        heap = self._heap
+        while heap and not self._is_armed(heap[0][1], heap[0][0]):
+            heappop(heap)
+            self._stale -= 1
+        first_us = heap[0][0] if heap else None
+        if self._buckets:
+            opens_us = max(now_us, (min(self._buckets) - 1) * BUCKET_US)
+            if first_us is None or opens_us < first_us:
+                return opens_us
+        return first_us
+
+    def advance(self, now_us: int, due_of: Callable[[int], int]) -> None:
+        """Move what is due before the end of the next minute into the heap, a slice at a time.
+
+        `due_of(owner)` gives the armed time of an owner.
+        """
+        last = now_us // BUCKET_US + 1
+        self._horizon = max(self._horizon, last)
+        budget = MOVES_STEP_MAX
+        for minute in sorted(self._buckets):
+            if minute > last:
+                return
+            bucket = self._buckets[minute]
+            while bucket and budget:
+                owner = bucket.pop()
+                heappush(self._heap, (due_of(owner), owner))
+                budget -= 1
+            if bucket:
+                return
+            del self._buckets[minute]
+            self._horizon = max(self._horizon, minute + 1)

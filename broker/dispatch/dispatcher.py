@@ -1,0 +1,405 @@
+"""The one place where a job, an attempt or an agent of a group changes state.
+
+Pure: no clock, no input or output, no randomness but the generator passed in, no wire format, no logging. A driver
+(`broker.engine`, `simulator.world`) calls `step` for each event of a batch, `take_effects` once, carries them out in
+their order, and calls again at `next_deadline_us`. Same events, same times, same seed: same effects, byte for byte.
+
+What a driver owes: times never go back; `TimerFired` is the last event of a batch; nothing is replied or sent before
+the writes are durable; after a take the next step waits until that is known.
+"""
+
+from collections.abc import Callable
+from heapq import heapify, heappop, heapreplace
+from typing import Any, Final
+
+from broker.dispatch import liveness, reasons, reports
+from broker.dispatch.ledger import Ledger, Randomness
+from broker.dispatch.messages import (
+    AgentAdded,
+    AgentConnected,
+    AgentLeft,
+    AgentsHeard,
+    AttemptAccepted,
+    AttemptFinished,
+    AttemptProgressed,
+    AttemptRejected,
+    AttemptStarted,
+    CancelRequested,
+    CapacityStated,
+    Effects,
+    Event,
+    JobAccepted,
+    JobSubmitted,
+    RequestDone,
+    RequestRefused,
+    SessionClosed,
+    StopReason,
+    TimerFired,
+)
+from broker.dispatch.model import (
+    LIVE_PHASES,
+    NO_AGENT,
+    Agent,
+    AgentNo,
+    DispatchPolicy,
+    GroupNo,
+    Job,
+    JobKey,
+    JobState,
+    Phase,
+    job_key,
+)
+from broker.dispatch.queue import LabelSet
+from broker.dispatch.rows import JobRow, KeyRow
+from broker.dispatch.transitions import Cause
+
+_AGENT_REPORTS: Final[dict[type, Callable[[Ledger, Any], object]]] = {
+    AttemptAccepted: reports.on_accepted,
+    AttemptStarted: reports.on_started,
+    AttemptRejected: reports.on_rejected,
+    AttemptFinished: reports.on_finished,
+    AttemptProgressed: reports.on_progressed,
+    AgentConnected: liveness.on_connected,
+    SessionClosed: liveness.on_closed,
+    AgentsHeard: liveness.on_heard,
+    AgentLeft: liveness.on_left,
+    CapacityStated: liveness.on_capacity,
+}
+
+
+class Dispatcher:
+    """The dispatcher of one agent group. `random` seeds jitter and nothing else."""
+
+    __slots__ = ("_handlers", "ledger")
+
+    def __init__(self, group: GroupNo, policy: DispatchPolicy, epoch: int, random: Randomness) -> None:
+        self.ledger = Ledger(group, policy, epoch, random)
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            JobSubmitted: self._on_job_submitted,
+            AgentAdded: self._on_agent_added,
+            CancelRequested: self._on_cancel_requested,
+            TimerFired: self._on_timer_fired,
+        }
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under which this dispatcher writes; it never changes."""
+        return self.ledger.epoch
+
+    def step(self, now_us: int, event: Event) -> None:
+        """Work one event at engine time `now_us`; its effects gather until `take_effects`."""
+        ledger = self.ledger
+        assert now_us >= ledger.now_us, "engine time never goes back"
+        ledger.now_us = now_us
+        ledger.expiries_left = ledger.policy.expiries_step_max
+        report = _AGENT_REPORTS.get(type(event))
+        if report is not None:
+            report(ledger, event)
+        else:
+            self._handlers[type(event)](event)
+        if ledger.wants_places is None or ledger.wants_places:
+            self._place()
+
+    def take_effects(self) -> Effects:
+        """All that the steps since the last take order. Lazy writes come only with others, or when they are due."""
+        ledger = self.ledger
+        if ledger.dirty:
+            ledger.flush()
+        effects, ledger.effects = ledger.effects, Effects()
+        return effects
+
+    def next_deadline_us(self) -> int | None:
+        """When `TimerFired` is wanted next, at the latest; the time of the last step if more is due already."""
+        ledger = self.ledger
+        if ledger.is_unfinished:
+            return ledger.now_us
+        times = [since + ledger.policy.unoffered_grace_us for since in ledger.unoffered.values()]
+        if ledger.lazy:
+            times.append(ledger.lazy_since_us + ledger.policy.lazy_write_us)
+        due_us = ledger.deadlines.next_us(ledger.now_us)
+        if due_us is not None:
+            times.append(due_us)
+        return min(times) if times else None
+
+    def durable_view(self) -> dict[JobKey, JobRow]:
+        """The rows that a store holds once everything is committed: what recovery must give again (invariant 10)."""
+        from broker.dispatch.ledger import row_of
+
+        return {key: row_of(self.ledger.group, job) for key, job in self.ledger.jobs.items()}
+
+    # --- submissions ------------------------------------------------------------------------------------------------
+
+    def _on_job_submitted(self, event: JobSubmitted) -> None:
+        ledger = self.ledger
+        refused = self._known(event) or self._full(event)
+        if refused is not None:
+            ledger.effects.replies.append(refused)
+            return
+        label_set = ledger.queue.label_set(event.operation, event.labels)
+        if label_set is None:
+            self._refuse(event, reasons.LABEL_SETS_FULL, "the group has as many kinds of requirements as it may")
+            return
+        lane = ledger.queue.lane(label_set, event.level, event.fairness, event.limit_key)
+        if lane is None:
+            self._refuse(event, reasons.LANES_FULL, "the group has as many fairness keys and priorities as it may")
+            return
+        now_us = ledger.now_us
+        ledger.acceptance_no += 1
+        start_us = now_us + event.delay_us
+        job = Job(
+            job_key(ledger.group, ledger.acceptance_no),
+            event.job_id,
+            lane,
+            event.policy,
+            event.digest,
+            start_us,
+            now_us,
+            JobState.QUEUED,
+            event.environment_no,
+            event.payload_bytes,
+            start_us if event.delay_us else 0,
+            start_us + event.schedule_to_start_us if event.schedule_to_start_us else 0,
+            event.run_timeout_us,
+            now_us + event.total_timeout_us if event.total_timeout_us else 0,
+        )
+        self._accept(event, job, label_set)
+
+    def _accept(self, event: JobSubmitted, job: Job, label_set: LabelSet) -> None:
+        ledger = self.ledger
+        if not label_set.stored:
+            ledger.know_label_set(label_set)
+        if event.policy.no not in ledger.policies:
+            ledger.know_policy(event.policy)
+        ledger.jobs[job.key] = job
+        ledger.fresh[job.job_id] = job
+        ledger.queued_bytes += job.payload_bytes
+        if event.idempotency_key:
+            ledger.fresh_keys[event.idempotency_key] = job
+            ledger.effects.writes.keys.append(
+                KeyRow(
+                    ledger.group,
+                    event.idempotency_key,
+                    job.key,
+                    job.digest,
+                    ledger.now_us + ledger.policy.keys_us,
+                )
+            )
+        if event.body is not None:
+            ledger.effects.writes.payloads[job.key] = event.body
+        if event.delay_us:
+            ledger.admit(job, JobState.SCHEDULED)
+            ledger.arm_job(job)
+        else:
+            ledger.admit(job, JobState.QUEUED)
+            ledger.enqueue(job)
+        ledger.effects.replies.append(JobAccepted(event.ticket, job.key))
+
+    def _known(self, event: JobSubmitted) -> JobAccepted | RequestRefused | None:
+        """The same submission again: its job, or a refusal if the content is another (promise P7)."""
+        known = event.known
+        if known is None:
+            fresh = self.ledger.fresh.get(event.job_id)
+            if fresh is None and event.idempotency_key:
+                fresh = self.ledger.fresh_keys.get(event.idempotency_key)
+            if fresh is None:
+                return None
+            key, digest = fresh.key, fresh.digest
+        else:
+            key, digest = known
+        if digest == event.digest:
+            return JobAccepted(event.ticket, key, duplicate=True)
+        text = "this job id or idempotency key was used for other content; choose a new one"
+        return RequestRefused(event.ticket, reasons.KEY_REUSED, text, key)
+
+    def _full(self, event: JobSubmitted) -> RequestRefused | None:
+        ledger, policy = self.ledger, self.ledger.policy
+        if len(ledger.jobs) >= policy.queue_jobs_max:
+            text = f"the group holds {policy.queue_jobs_max} live jobs, as many as it may"
+            return RequestRefused(event.ticket, reasons.QUEUE_FULL, text)
+        if ledger.queued_bytes + event.payload_bytes > policy.queue_bytes_max:
+            text = f"payloads of the group's live jobs fill {policy.queue_bytes_max} bytes, as many as they may"
+            return RequestRefused(event.ticket, reasons.QUEUE_BYTES_FULL, text)
+        return None
+
+    def _refuse(self, event: JobSubmitted, reason: str, text: str) -> None:
+        self.ledger.effects.replies.append(RequestRefused(event.ticket, reason, text))
+
+    # --- placing ----------------------------------------------------------------------------------------------------
+
+    def _place(self) -> None:
+        """Give waiting jobs to agents with room: of the label sets that can be served, the oldest head first."""
+        ledger = self.ledger
+        queue, placement = ledger.queue, ledger.placement
+        wanted, ledger.wants_places = ledger.wants_places, {}
+        if not queue.waiting:
+            return
+        heap: list[tuple[int, int, LabelSet, Job]] = []
+        for label_set in (queue.waiting if wanted is None else wanted).values():
+            head = queue.head(label_set)
+            if head is not None:
+                heap.append((head.order_us + head.lane.level.handicap_us, label_set.no, label_set, head))
+        if len(heap) > 1:
+            heapify(heap)
+        places_left = ledger.policy.placements_step_max
+        while heap:
+            _, _, label_set, job = heap[0]
+            agent = placement.pick(label_set, job.agent if job.attempt else NO_AGENT)
+            if agent is None:
+                heappop(heap)
+                if ledger.unoffered or not label_set.classes:  # `pick` has just found its classes
+                    self._watch_unoffered(label_set)
+                continue
+            if not places_left:
+                ledger.is_unfinished = True
+                return
+            places_left -= 1
+            ledger.assign(job, agent)
+            if ledger.unoffered:
+                ledger.unoffered.pop(label_set.no, None)
+            head = queue.head(label_set)
+            if head is None:
+                heappop(heap)
+            else:
+                heapreplace(heap, (head.order_us + head.lane.level.handicap_us, label_set.no, label_set, head))
+
+    def _watch_unoffered(self, label_set: LabelSet) -> None:
+        """Note since when no agent that is there offers the operation of jobs that wait."""
+        ledger = self.ledger
+        if self._is_unoffered(label_set):
+            ledger.unoffered.setdefault(label_set.no, ledger.now_us)
+        else:
+            ledger.unoffered.pop(label_set.no, None)
+
+    def _is_unoffered(self, label_set: LabelSet) -> bool:
+        if self.ledger.placement.classes_for(label_set):
+            return False
+        present = [agent for agent in self.ledger.agents.values() if agent.is_present]
+        return bool(present) and not any(label_set.operation in agent.operations for agent in present)
+
+    def _fail_unoffered(self) -> None:
+        """Jobs of an operation that no agent of the active group has offered for a while fail, and say what is."""
+        ledger = self.ledger
+        for no, since_us in list(ledger.unoffered.items()):
+            if since_us + ledger.policy.unoffered_grace_us > ledger.now_us:
+                continue
+            label_set = ledger.queue.by_no[no]
+            if not label_set.waiting or not self._is_unoffered(label_set):
+                del ledger.unoffered[no]
+                continue
+            offered = sorted(
+                {name for agent in ledger.agents.values() if agent.is_present for name in agent.operations}
+            )
+            text = f"no agent of the group offers `{label_set.operation}`; offered: {', '.join(offered) or 'nothing'}"
+            while ledger.expiries_left:
+                job = ledger.queue.head(label_set)
+                if job is None:
+                    del ledger.unoffered[no]
+                    break
+                ledger.expiries_left -= 1
+                ledger.queue.remove(job)
+                job.code, job.message = reasons.OPERATION_UNKNOWN, text
+                ledger.end(job, JobState.FAILED, reasons.OPERATION_UNKNOWN)
+            else:
+                ledger.is_unfinished = True
+
+    # --- agents and cancels -----------------------------------------------------------------------------------------
+
+    def _on_agent_added(self, event: AgentAdded) -> None:
+        ledger = self.ledger
+        if event.agent not in ledger.agents:
+            agent = ledger.agents[event.agent] = Agent(event.agent, event.agent_id, created_us=ledger.now_us)
+            ledger.write_agent(agent)
+        ledger.effects.replies.append(RequestDone(event.ticket))
+
+    def _on_cancel_requested(self, event: CancelRequested) -> None:
+        """Rows 11 and 20."""
+        ledger = self.ledger
+        job = ledger.jobs.get(event.job_key)
+        if job is None:
+            text = "the job is unknown or finished; finished is final"
+            ledger.effects.replies.append(RequestRefused(event.ticket, reasons.JOB_FINAL, text))
+            return
+        before = job.state
+        job.cancel_requested = True
+        if job.phase not in LIVE_PHASES:
+            ledger.leave_waiting(job)
+            ledger.end(job, JobState.CANCELLED, "cancelled", event.actor)
+            ledger.record(job, before, "cancelled", event.actor)
+        elif job.phase in (Phase.SENT, Phase.ACCEPTED):
+            ledger.stop(job, ledger.agents[job.agent], Cause.CANCEL, StopReason.REQUESTED)
+        else:
+            ledger.dirty[job.key] = job
+        ledger.effects.replies.append(RequestDone(event.ticket, job.state))
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def _on_timer_fired(self, event: TimerFired) -> None:
+        ledger = self.ledger
+        ledger.is_unfinished = False
+        if event.lag_us:
+            self._forgive(event.lag_us)
+        ledger.deadlines.advance(ledger.now_us, ledger.due_of)
+        while ledger.expiries_left > 0:
+            owner = ledger.deadlines.pop_due(ledger.now_us)
+            if owner is None:
+                break
+            ledger.expiries_left -= 1
+            if owner > 0:
+                self._on_job_due(ledger.jobs[JobKey(owner)])
+            else:
+                agent = ledger.agents[AgentNo(-owner)]
+                agent.due_us = 0
+                liveness.on_agent_due(ledger, agent)
+        else:
+            ledger.is_unfinished = True
+        if ledger.unoffered:
+            self._fail_unoffered()
+        if ledger.lazy and ledger.lazy_since_us + ledger.policy.lazy_write_us <= ledger.now_us:
+            ledger.dirty, ledger.lazy = ledger.lazy | ledger.dirty, {}
+        ledger.wants_places = None
+
+    def _forgive(self, lag_us: int) -> None:
+        """A stall of ours is never a loss of theirs: what we could not hear counts as heard."""
+        ledger = self.ledger
+        for agent in ledger.agents.values():
+            if agent.is_present:
+                agent.heard_us = min(agent.heard_us + lag_us, ledger.now_us)
+                for key in agent.sent:
+                    agent.sent[key] += lag_us
+            elif agent.live:
+                agent.away_until_us += lag_us
+                agent.fenced_us += lag_us
+            if agent.stray_until_us:
+                agent.stray_until_us += lag_us
+
+    def _on_job_due(self, job: Job) -> None:
+        """A deadline of the job fired, perhaps early: see what its state asks for, and arm the next one."""
+        ledger, now_us = self.ledger, self.ledger.now_us
+        job.due_us = 0
+        due_us = ledger.job_due_us(job)
+        if not due_us or due_us > now_us:
+            ledger.arm_job(job)
+            return
+        if job.phase is Phase.STOPPING:
+            liveness.unconfirmed(ledger, job)
+        elif job.phase in (Phase.SENT, Phase.ACCEPTED):
+            is_total = bool(job.total_by_us) and job.total_by_us + ledger.policy.run_slack_us <= now_us
+            reason = StopReason.TOTAL_TIMEOUT if is_total else StopReason.RUN_TIMEOUT
+            ledger.stop(job, ledger.agents[job.agent], Cause.DEADLINE, reason)
+        elif job.phase is not Phase.AWAY:
+            self._expire_waiting(job)
+
+    def _expire_waiting(self, job: Job) -> None:
+        """A job without a live attempt: its total deadline, its wait for the first start, or its start time."""
+        ledger = self.ledger
+        if job.total_by_us and job.total_by_us <= ledger.now_us:
+            ledger.leave_waiting(job)
+            job.code = reasons.DEADLINE_EXCEEDED
+            ledger.end(job, JobState.FAILED, reasons.DEADLINE_EXCEEDED)
+        elif job.state is JobState.SCHEDULED:
+            ledger.move(job, JobState.QUEUED, "due")
+            ledger.enqueue(job)
+        else:
+            ledger.leave_waiting(job)
+            job.code = reasons.NOT_STARTED_IN_TIME
+            ledger.end(job, JobState.FAILED, reasons.NOT_STARTED_IN_TIME)

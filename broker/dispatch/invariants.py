@@ -1,0 +1,271 @@
+"""What must hold after every step: the invariants of `docs/promises.md`, by their numbers.
+
+`check` judges a dispatcher as it stands, from its primary state (jobs and agents) and never through the indexes that
+it judges. What only a course of events shows is judged by `broker.dispatch.watcher`. Both are for tests and
+simulations: a check costs O(live jobs + agents).
+
+| number | judged by |
+|---|---|
+| 1, 5, 11, 12, 14 | `check` |
+| 2, 4, 6 | `check` for what a state shows, `Watcher` for each placement and each timer |
+| 3, 7, 8, 15 | `Watcher`, at each step |
+| 9 | `Watcher.replay` |
+| 10 | `Watcher.recovery` |
+| 13 | nobody yet: it speaks of drains, and comes with them |
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from broker.dispatch.deadlines import BUCKET_US
+from broker.dispatch.dispatcher import Dispatcher
+from broker.dispatch.ledger import Ledger
+from broker.dispatch.model import (
+    FINAL_STATES,
+    LIVE_PHASES,
+    Agent,
+    Job,
+    JobKey,
+    JobState,
+    Phase,
+)
+from broker.dispatch.placement import AgentClass, load_key, may_take, may_work
+from broker.dispatch.queue import LabelSet, Lane
+
+SLACK: Final = 192
+"""Entries that lazily cleaned containers may hold beyond twice the need, so that small ones are left alone."""
+
+_WAITING: Final = {JobState.QUEUED, JobState.SCHEDULED, JobState.HELD}
+
+
+class Violation(NamedTuple):
+    """An invariant that does not hold, by its number, and what is wrong."""
+
+    number: int
+    text: str
+
+
+def check(dispatcher: Dispatcher) -> list[Violation]:
+    """All that is wrong with the dispatcher as it stands between two steps; empty when it is sound."""
+    return [Violation(number, text) for number, judge in CHECKS for text in judge(dispatcher.ledger)]
+
+
+def _one_place(ledger: Ledger) -> Iterator[str]:
+    """1: a job is in exactly one place."""
+    queued = Counter(key for lane in ledger.queue.lanes.values() for key in (*lane.jobs, *lane.late))
+    live = Counter(key for agent in ledger.agents.values() for key in agent.live)
+    for job in ledger.jobs.values():
+        places = queued[job.key] + live[job.key] + (job.state in {JobState.SCHEDULED, JobState.HELD})
+        if places != 1 or job.state in FINAL_STATES:
+            yield f"job {job.key} ({job.state}, {job.phase}) is in {places} places"
+        if (job.state in _WAITING) == (job.phase in LIVE_PHASES):
+            yield f"job {job.key} is {job.state} with an attempt that is {job.phase}"
+
+
+def _sums(ledger: Ledger) -> Iterator[str]:
+    """2: the sum over agents is the number of live attempts."""
+    live = sum(job.phase in LIVE_PHASES for job in ledger.jobs.values())
+    held = sum(len(agent.live) for agent in ledger.agents.values())
+    if live != held:
+        yield f"{live} live attempts, {held} on agents"
+
+
+def _fits(ledger: Ledger) -> Iterator[str]:
+    """4: what an agent was sent in its session is what it said that it can run."""
+    for job in ledger.jobs.values():
+        if job.phase is not Phase.SENT:
+            continue
+        agent, label_set = ledger.agents[job.agent], job.lane.level.label_set
+        if not agent.is_present:
+            yield f"job {job.key} is sent to agent {agent.no}, which has no session"
+        if label_set.operation not in agent.operations or not label_set.labels <= agent.labels:
+            yield f"job {job.key} ({label_set.operation}) is on agent {agent.no}, which does not serve it"
+
+
+def _idle_work(ledger: Ledger) -> Iterator[str]:
+    """5: work waiting and an eligible free slot never coexist, unless the dispatcher asks to be woken now."""
+    if ledger.is_unfinished:
+        return
+    waiting = {job.lane.level.label_set.no: job for job in ledger.jobs.values() if job.state is JobState.QUEUED}
+    for job in waiting.values():
+        for agent in ledger.agents.values():
+            if agent.held < agent.capacity and may_take(job, agent):
+                yield f"job {job.key} waits while agent {agent.no} has room for it"
+
+
+def _armed(ledger: Ledger) -> Iterator[str]:
+    """6: each owner has one armed deadline, no later than its earliest; what is past is asked for now."""
+    entries = ledger.deadlines.entries()
+    earliest = 0
+    for owner, due_us, wanted_us in owners(ledger):
+        if due_us and (due_us // BUCKET_US, owner) not in entries:
+            yield f"owner {owner} believes in a deadline at {due_us} that is not armed"
+        if wanted_us and (not due_us or due_us > wanted_us):
+            yield f"owner {owner} is due at {wanted_us} and armed for {due_us}"
+        if due_us:
+            earliest = min(earliest or due_us, due_us)
+    next_us = ledger.deadlines.next_us(ledger.now_us)
+    if earliest and (next_us is None or next_us > max(earliest, ledger.now_us)):
+        yield f"the earliest deadline is {earliest}, the next wake-up {next_us}"
+
+
+def owners(ledger: Ledger) -> Iterator[tuple[int, int, int]]:
+    """(owner, armed, wanted) of jobs and agents. A job that is away has no deadline of its own: its agent has."""
+    for job in ledger.jobs.values():
+        yield job.key, job.due_us, 0 if job.phase is Phase.AWAY else ledger.job_due_us(job)
+    for agent in ledger.agents.values():
+        yield -agent.no, agent.due_us, ledger.agent_due_us(agent)
+
+
+def _indexes(ledger: Ledger) -> Iterator[str]:
+    """11: every index agrees with what it is derived from."""
+    for judge in (_queue_index, _lane_index, _agent_index, _placement_index):
+        yield from judge(ledger)
+    size = sum(job.payload_bytes for job in ledger.jobs.values())
+    if size != ledger.queued_bytes:
+        yield f"payloads of live jobs are {size} bytes, counted {ledger.queued_bytes}"
+    if ledger.wants_places is None or ledger.wants_places:
+        yield "a step ended without looking for places"
+
+
+def _queue_index(ledger: Ledger) -> Iterator[str]:
+    queue = ledger.queue
+    queued = Counter(job.lane.level.label_set.no for job in ledger.jobs.values() if job.state is JobState.QUEUED)
+    if queue.jobs != queued.total():
+        yield f"{queued.total()} jobs are queued, counted {queue.jobs}"
+    if set(queue.waiting) != set(queued):
+        yield f"label sets {sorted(queued)} have waiting jobs, listed {sorted(queue.waiting)}"
+    for no, label_set in queue.by_no.items():
+        if label_set.waiting != queued[no]:
+            yield f"label set {no} has {queued[no]} waiting jobs, counted {label_set.waiting}"
+
+
+def _lane_index(ledger: Ledger) -> Iterator[str]:
+    lanes = ledger.queue.lanes
+    for key, lane in lanes.items():
+        if key != (lane.level.label_set.no, lane.level.number, lane.fairness, lane.limit_key):
+            yield f"lane {lane.no} is listed as {key}"
+        if len(lane) and not lane.in_level:
+            yield f"lane {lane.no} has jobs and is not served"
+        if not lane.late.keys() <= {entry[1] for entry in lane.heap}:
+            yield f"lane {lane.no} has a returned job outside its order"
+        for job_key in (*lane.jobs, *lane.late):
+            job = ledger.jobs.get(job_key)
+            if job is None or job.lane is not lane or job.state is not JobState.QUEUED:
+                yield f"lane {lane.no} holds job {job_key}, which is not queued there"
+    levels = [level for label_set in ledger.queue.by_no.values() for level in label_set.levels]
+    served = Counter(id(lane) for level in levels for _, _, lane in level.heap)
+    listed = {id(lane): lane for lane in lanes.values() if lane.in_level}
+    if served != Counter(listed.keys()):
+        yield "the lanes in service are not those that believe so"
+    for level in levels:
+        if any(tag != lane.tag for tag, _, lane in level.heap):
+            yield f"a lane of label set {level.label_set.no} is served at another time than its own"
+
+
+def _agent_index(ledger: Ledger) -> Iterator[str]:
+    for agent in ledger.agents.values():
+        for job in agent.live.values():
+            if ledger.jobs.get(job.key) is not job or job.agent != agent.no or job.phase not in LIVE_PHASES:
+                yield f"agent {agent.no} holds job {job.key}, which says {job.phase} on {job.agent}"
+            if not agent.is_present and job.phase is not Phase.AWAY:
+                yield f"job {job.key} is {job.phase} on agent {agent.no}, which has no session"
+            if (job.phase is Phase.SENT) > (job.key in agent.sent):
+                yield f"job {job.key} is sent and agent {agent.no} does not know when"
+            if job.phase in {Phase.ACCEPTED, Phase.STOPPING} and job.key in agent.sent:
+                yield f"job {job.key} is {job.phase} and still waits for its acceptance"
+        if not agent.sent.keys() <= agent.live.keys():
+            yield f"agent {agent.no} was sent jobs that it does not hold"
+        for job_key, attempt in agent.detached:
+            held = agent.live.get(job_key)
+            if held is not None and held.attempt == attempt:
+                yield f"attempt {attempt} of job {job_key} is live and detached on agent {agent.no}"
+
+
+def _placement_index(ledger: Ledger) -> Iterator[str]:
+    placement = ledger.placement
+    listed = {no: one for one in placement.classes.values() for no in one.agents}
+    for agent in ledger.agents.values():
+        if listed.get(agent.no) is not agent.agent_class:
+            yield f"agent {agent.no} is in another class than it believes"
+        if agent.heap_key != _place_of(agent):
+            yield f"agent {agent.no} is at {agent.heap_key}, its load says {_place_of(agent)}"
+        if agent.heap_key >= 0 and agent.agent_class and agent.heap_key not in agent.agent_class.heap:
+            yield f"agent {agent.no} has room and is not offered"
+    for key, agent_class in placement.classes.items():
+        if key != (agent_class.operations, agent_class.labels) or not agent_class.agents:
+            yield f"class {key} is listed under another name or empty"
+        if any(
+            agent.operations - agent.unfit != key[0] or agent.labels != key[1] for agent in agent_class.agents.values()
+        ):
+            yield f"class {key} has an agent of another kind"
+    for label_set in ledger.queue.by_no.values():
+        if label_set.classes_version == placement.version and label_set.classes != _serving(ledger, label_set):
+            yield f"label set {label_set.no} knows other classes than serve it"
+
+
+def _serving(ledger: Ledger, label_set: LabelSet) -> list[AgentClass]:
+    return [one for one in ledger.placement.classes.values() if one.serves(label_set)]
+
+
+def _place_of(agent: Agent) -> int:
+    if agent.agent_class is None or agent.held >= agent.capacity or not may_work(agent):
+        return -1
+    return load_key(agent)
+
+
+def _memory(ledger: Ledger) -> Iterator[str]:
+    """12: memory is that of live jobs and known agents, at most twice; nothing of a finished job stays."""
+    jobs, agents = len(ledger.jobs), len(ledger.agents)
+    sizes = {
+        "deadlines": (len(ledger.deadlines), jobs + agents),
+        "lanes": (len(ledger.queue.lanes), max(ledger.policy.lanes_max, jobs)),
+        "label sets": (len(ledger.queue.by_no), ledger.policy.label_sets_max),
+        "agent classes": (len(ledger.placement.classes), ledger.policy.agent_classes_max),
+        "returned jobs": (sum(len(lane.heap) for lane in ledger.queue.lanes.values() if len(lane.heap) > SLACK), jobs),
+    }
+    for one in ledger.placement.classes.values():
+        sizes[f"heap of class {sorted(one.operations)}"] = (len(one.heap), len(one.agents))
+    for name, (size, need) in sizes.items():
+        if size > 2 * need + SLACK:
+            yield f"{name}: {size} entries for {need}"
+    if not ledger.dirty:  # all is written: what is left belongs to live jobs
+        for name, keys in (("lazy", ledger.lazy.keys()), ("checkpoints", ledger.checkpoints.keys())):
+            if not keys <= ledger.jobs.keys():
+                yield f"{name} remembers finished jobs {sorted(keys - ledger.jobs.keys())}"
+
+
+def _order(ledger: Ledger) -> Iterator[str]:
+    """14: jobs of a lane stand in the order of acceptance or wished start, and the first is served first."""
+    for lane in ledger.queue.lanes.values():
+        order = [(job.order_us, job.key) for job in lane.jobs.values()]
+        if order != sorted(order):
+            yield f"lane {lane.no} is out of order: {order}"
+        elif len(lane) and _head_of(lane) != min((job.order_us, job.key) for job in jobs_of(lane)):
+            yield f"lane {lane.no} serves {_head_of(lane)} before its first"
+
+
+def jobs_of(lane: Lane) -> Iterator[Job]:
+    """The jobs that wait in a lane, in no order."""
+    yield from lane.jobs.values()
+    yield from lane.late.values()
+
+
+def _head_of(lane: Lane) -> tuple[int, JobKey] | None:
+    if not lane.late.keys() <= {entry[1] for entry in lane.heap}:
+        return None  # it cannot say: reported as 11 too
+    head = lane.head()
+    return head.order_us, head.key
+
+
+CHECKS: Final[tuple[tuple[int, Callable[[Ledger], Iterator[str]]], ...]] = (
+    (1, _one_place),
+    (2, _sums),
+    (4, _fits),
+    (5, _idle_work),
+    (6, _armed),
+    (11, _indexes),
+    (12, _memory),
+    (14, _order),
+)

@@ -1,0 +1,446 @@
+"""Everything one group's dispatcher knows, and the few moves that change it.
+
+Every change of a job's state goes through `move`, every change of an attempt's phase through `set_phase`, both held to
+the tables in `transitions`. What a step changes is collected: jobs that must be written (`dirty`), jobs whose change
+may wait for the next commit (`lazy`), replies, sends and notices. The modules beside this one decide; this one keeps
+the books, so that every index agrees with the jobs and agents it is derived from (invariant 11).
+"""
+
+from typing import Final, Protocol
+
+from broker.dispatch import reasons
+from broker.dispatch.deadlines import Deadlines
+from broker.dispatch.messages import (
+    AgentNoticed,
+    AssignJob,
+    CancelAttempt,
+    Effects,
+    Transition,
+)
+from broker.dispatch.model import (
+    FINAL_STATES,
+    Agent,
+    AgentNo,
+    DispatchPolicy,
+    GroupNo,
+    Job,
+    JobKey,
+    JobState,
+    Link,
+    OperationPolicy,
+    Phase,
+)
+from broker.dispatch.placement import Placement
+from broker.dispatch.queue import LabelSet, Queue
+from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, JobUpdate, LabelSetRow, TransitionRow
+from broker.dispatch.transitions import ATTEMPT_MOVES, JOB_MOVES, Cause
+
+PLACED: Final = "placed"
+
+
+class Randomness(Protocol):
+    """Where jitter comes from: a seeded generator that the driver passes in."""
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+
+
+class Ledger:
+    """The books of one group. `now_us` is the time of the step that runs."""
+
+    __slots__ = (
+        "_assigned_no",
+        "acceptance_no",
+        "agents",
+        "checkpoints",
+        "deadlines",
+        "dirty",
+        "effects",
+        "epoch",
+        "expiries_left",
+        "fresh",
+        "fresh_keys",
+        "group",
+        "is_unfinished",
+        "jobs",
+        "lazy",
+        "lazy_since_us",
+        "now_us",
+        "placement",
+        "policies",
+        "policy",
+        "queue",
+        "queued_bytes",
+        "random",
+        "recovering_until_us",
+        "unoffered",
+        "wants_places",
+    )
+
+    def __init__(self, group: GroupNo, policy: DispatchPolicy, epoch: int, random: Randomness) -> None:
+        self.group = group
+        self.policy = policy
+        self.epoch = epoch
+        self.random = random
+        self.now_us = 0
+        self.acceptance_no = 0
+        self._assigned_no = 0
+        self.jobs: dict[JobKey, Job] = {}
+        self.agents: dict[AgentNo, Agent] = {}
+        self.queue = Queue(policy)
+        self.placement = Placement(policy, self.agents)
+        self.deadlines = Deadlines(self._is_armed)
+        self.policies: dict[int, OperationPolicy] = {}
+        self.effects = Effects()
+        self.dirty: dict[JobKey, Job] = {}
+        self.lazy: dict[JobKey, Job] = {}
+        self.lazy_since_us = 0
+        self.checkpoints: dict[JobKey, object] = {}  # ride with the lazy writes
+        self.fresh: dict[bytes, Job] = {}  # accepted since the last take: the store does not know them yet
+        self.fresh_keys: dict[str, Job] = {}
+        self.queued_bytes = 0  # payloads of all live jobs
+        self.is_unfinished = False
+        self.expiries_left = 0
+        self.wants_places: dict[int, LabelSet] | None = {}  # None: a slot became free, all that wait may be placed
+        self.unoffered: dict[int, int] = {}  # label set: since when no agent that is there offers it
+        self.recovering_until_us = 0
+
+    # --- states and phases ------------------------------------------------------------------------------------------
+
+    def move(self, job: Job, to: JobState, reason: str, actor: str = "") -> None:
+        """Change the state of a job, tell it, and have it written. A final job leaves the books."""
+        assert to in JOB_MOVES[job.state], f"job {job.key}: {job.state} -> {to} ({reason})"
+        self.effects.notices.append(
+            Transition(self.group, job.key, job.attempt, self.now_us, job.state, to, reason, job.agent, actor)
+        )
+        job.state = to
+        self.dirty[job.key] = job
+        if to in FINAL_STATES:
+            self._forget(job)
+
+    def admit(self, job: Job, state: JobState) -> None:
+        """Tell that a new job is accepted, and have it written."""
+        job.state = state
+        self.effects.notices.append(Transition(self.group, job.key, 0, self.now_us, None, state, "accepted", job.agent))
+        self.dirty[job.key] = job
+
+    def _forget(self, job: Job) -> None:
+        job.finished_us = self.now_us
+        if job.phase is Phase.ADOPTABLE:
+            job.phase = Phase.NONE  # row 20: nothing of a final job is adopted
+        assert job.phase is Phase.NONE, f"job {job.key} ended with a live attempt"
+        if job.due_us:
+            due_us, job.due_us = job.due_us, 0
+            self.deadlines.disarm(job.key, due_us)
+        del self.jobs[job.key]
+        self.queued_bytes -= job.payload_bytes
+
+    def record(self, job: Job, from_state: str, reason: str, actor: str = "") -> None:
+        """Write a transition whose facts are not columns of the job."""
+        self.effects.writes.transitions.append(
+            TransitionRow(
+                self.group, job.key, job.attempt, self.now_us, from_state, job.state, reason, job.agent, actor
+            )
+        )
+
+    def set_phase(self, job: Job, cause: Cause, to: Phase) -> None:
+        """Change what is known of the latest attempt, along a row of the table."""
+        assert to in ATTEMPT_MOVES[job.phase, cause], f"job {job.key}: {job.phase} -> {to} ({cause})"
+        job.phase = to
+
+    def touch(self, job: Job) -> None:
+        """Have the job written with the next commit, whenever that is."""
+        if not self.lazy:
+            self.lazy_since_us = self.now_us
+        self.lazy[job.key] = job
+
+    # --- attempts ---------------------------------------------------------------------------------------------------
+
+    def assign(self, job: Job, agent: Agent) -> None:
+        """Row 1: make the next attempt of the job that heads its queue, on this agent."""
+        now_us = self.now_us
+        self.queue.take(job)
+        self.set_phase(job, Cause.PLACED, Phase.SENT)
+        job.attempt += 1
+        job.agent = agent.no
+        job.assigned_us = now_us
+        job.started_us = 0
+        job.loss_counted = False
+        self._assigned_no += 1
+        agent.last_assigned_no = self._assigned_no
+        agent.live[job.key] = job
+        agent.sent[job.key] = now_us
+        self.placement.refresh(agent)
+        if not agent.due_us or agent.due_us > now_us + self.policy.accept_timeout_us:
+            self.arm_agent(agent)
+        self.move(job, JobState.ASSIGNED, PLACED)
+        self.effects.sends.append(
+            AssignJob(
+                agent.session,
+                job.key,
+                job.attempt,
+                job.job_id,
+                job.lane.level.label_set.operation,
+                job.run_timeout_us,
+                job.total_by_us,
+                job.policy.exclusive,
+            )
+        )
+
+    def release(self, job: Job, agent: Agent) -> None:
+        """The attempt no longer occupies its agent."""
+        del agent.live[job.key]
+        agent.sent.pop(job.key, None)
+        self.slot_freed(agent)
+
+    def detach(self, job: Job, agent: Agent) -> None:
+        """The job moves on, the slot stays taken until the agent reports or its session ends."""
+        del agent.live[job.key]
+        agent.sent.pop(job.key, None)
+        agent.detached[job.key, job.attempt] = None
+
+    def slot_freed(self, agent: Agent) -> None:
+        """An agent may have room now: look at all that waits at the end of the step."""
+        self.placement.refresh(agent)
+        self.wants_places = None
+
+    def close_attempt(self, job: Job, ending: str, code: str = "") -> None:
+        """Write the row of an attempt that ended badly or was not the first."""
+        self.effects.writes.attempts.append(
+            AttemptRow(job.key, job.attempt, job.agent, job.assigned_us, job.started_us, self.now_us, ending, code)
+        )
+
+    def stop(self, job: Job, agent: Agent, cause: Cause, reason: str) -> None:
+        """Rows 11 and 12: tell the agent to stop the attempt; the slot is kept until it confirms."""
+        self.set_phase(job, cause, Phase.STOPPING)
+        agent.sent.pop(job.key, None)
+        job.stop_reason = reason
+        grace_us = job.policy.cancel_grace_us
+        job.stop_by_us = self.now_us + grace_us + self.policy.stop_slack_us
+        self.dirty[job.key] = job
+        self.arm_job(job)
+        self.effects.sends.append(CancelAttempt(agent.session, job.key, job.attempt, reason, grace_us))
+
+    # --- the way back -----------------------------------------------------------------------------------------------
+
+    def give_back(self, job: Job, reason: str) -> None:
+        """*Back*: cancelled if that was asked for, failed if its time is over, else queued at its old place."""
+        before = job.state
+        if job.cancel_requested:
+            self.end(job, JobState.CANCELLED, reason)
+        elif job.total_by_us and job.total_by_us <= self.now_us:
+            job.code = reasons.DEADLINE_EXCEEDED
+            self.end(job, JobState.FAILED, reasons.DEADLINE_EXCEEDED)
+        else:
+            job.stop_reason, job.stop_by_us = "", 0
+            self.move(job, JobState.QUEUED, reason)
+            self.enqueue(job)
+        self.record(job, before, reason)
+
+    def enqueue(self, job: Job) -> None:
+        """Put a queued job in its place and look for an agent at the end of the step."""
+        self.queue.push(job)
+        label_set = job.lane.level.label_set
+        if self.wants_places is not None:
+            self.wants_places[label_set.no] = label_set
+        self.arm_job(job)
+
+    def leave_waiting(self, job: Job) -> None:
+        """Take a job out of the queue for something else than a placement."""
+        if job.state is JobState.QUEUED:
+            self.queue.remove(job)
+
+    def end(self, job: Job, state: JobState, reason: str, actor: str = "") -> None:
+        """Make the job final. Its attempt must be closed or adoptable."""
+        job.stop_by_us = 0
+        self.move(job, state, reason, actor)
+
+    # --- deadlines --------------------------------------------------------------------------------------------------
+
+    def _is_armed(self, owner: int, due_us: int) -> bool:
+        if owner > 0:
+            job = self.jobs.get(JobKey(owner))
+            return job is not None and job.due_us == due_us
+        agent = self.agents.get(AgentNo(-owner))
+        return agent is not None and agent.due_us == due_us
+
+    def due_of(self, owner: int) -> int:
+        """The armed deadline of a job (its key) or an agent (minus its number)."""
+        return self.jobs[JobKey(owner)].due_us if owner > 0 else self.agents[AgentNo(-owner)].due_us
+
+    def arm_job(self, job: Job) -> None:
+        """Arm the job's earliest deadline, if it is earlier than what is armed; a later one waits for that to fire."""
+        due_us = self.job_due_us(job)
+        if due_us and (not job.due_us or due_us < job.due_us):
+            if job.due_us:
+                old_us, job.due_us = job.due_us, 0
+                self.deadlines.disarm(job.key, old_us)
+            job.due_us = due_us
+            self.deadlines.arm(job.key, due_us)
+
+    def job_due_us(self, job: Job) -> int:
+        """The earliest time at which something must happen to the job by itself; 0: none."""
+        state = job.state
+        total_us = job.total_by_us
+        if state is JobState.QUEUED:
+            first_us = job.schedule_by_us if not job.attempt else 0
+        elif state is JobState.SCHEDULED:
+            first_us = job.not_before_us
+        elif job.phase is Phase.STOPPING:
+            return job.stop_by_us
+        elif job.phase not in (Phase.SENT, Phase.ACCEPTED):
+            first_us = 0  # held: its run is over, adoptable or not
+        else:
+            first_us = 0
+            slack_us = self.policy.run_slack_us
+            if job.started_us and job.run_timeout_us:
+                first_us = job.started_us + job.run_timeout_us + slack_us
+            if total_us:
+                total_us += slack_us
+        if first_us and total_us:
+            return min(first_us, total_us)
+        return first_us or total_us
+
+    def arm_agent(self, agent: Agent) -> None:
+        """Arm the agent's earliest deadline, if it is earlier than what is armed."""
+        due_us = self.agent_due_us(agent)
+        if due_us and (not agent.due_us or due_us < agent.due_us):
+            if agent.due_us:
+                old_us, agent.due_us = agent.due_us, 0
+                self.deadlines.disarm(-agent.no, old_us)
+            agent.due_us = due_us
+            self.deadlines.arm(-agent.no, due_us)
+
+    def agent_due_us(self, agent: Agent) -> int:
+        """When something must happen to the agent by itself: suspicion, loss, accept timeout, take-away. 0: nothing."""
+        policy = self.policy
+        if agent.is_present:
+            wait_us = policy.suspect_us if agent.link is Link.LIVE else policy.lease_us
+            due_us = agent.heard_us + wait_us
+            if agent.sent:
+                due_us = min(due_us, next(iter(agent.sent.values())) + policy.accept_timeout_us)
+            return min(due_us, agent.stray_until_us) if agent.stray_until_us else due_us
+        if not agent.live:
+            return 0
+        times = {agent.fenced_us if job.policy.exclusive else agent.away_until_us for job in agent.live.values()}
+        return min(times)
+
+    # --- agents -----------------------------------------------------------------------------------------------------
+
+    def notice_agent(self, agent: Agent, why: str) -> None:
+        """Tell that what is observed of an agent changed."""
+        self.effects.notices.append(AgentNoticed(self.group, agent.no, self.now_us, agent.link, why))
+
+    def write_agent(self, agent: Agent) -> None:
+        """Have the agent's row written."""
+        self.effects.writes.agents.append(
+            AgentRow(
+                agent.no,
+                self.group,
+                agent.agent_id,
+                agent.admin,
+                agent.created_us,
+                agent.connected_us,
+                agent.incarnation,
+            )
+        )
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def know_label_set(self, label_set: LabelSet) -> None:
+        """Have a new label set written before the first job that uses it."""
+        if not label_set.stored:
+            label_set.stored = True
+            self.effects.writes.label_sets.append(
+                LabelSetRow(self.group, label_set.no, label_set.operation, tuple(sorted(label_set.labels)))
+            )
+
+    def know_policy(self, policy: OperationPolicy) -> None:
+        """Have a new operation policy written before the first job that uses it."""
+        if policy.no not in self.policies:
+            self.policies[policy.no] = policy
+            self.effects.writes.policies.append(policy)
+
+    def flush(self) -> None:
+        """Turn the jobs to be written into rows, each once however often it changed."""
+        writes = self.effects.writes
+        jobs = self.dirty
+        if self.lazy:
+            jobs = self.lazy | jobs
+            self.lazy = {}
+        for job in jobs.values():
+            if job.stored:
+                writes.updates.append(update_of(job))
+            else:
+                writes.inserts.append(row_of(self.group, job))
+                job.stored = True
+        if self.checkpoints:
+            writes.checkpoints.update(self.checkpoints)
+            self.checkpoints = {}
+        self.dirty = {}
+        self.fresh.clear()
+        self.fresh_keys.clear()
+
+
+def row_of(group: GroupNo, job: Job) -> JobRow:
+    """The durable projection of a job."""
+    lane = job.lane
+    level = lane.level
+    return JobRow(
+        job.key,
+        job.job_id,
+        group,
+        job.environment_no,
+        level.label_set.operation,
+        job.policy.no,
+        level.label_set.no,
+        level.number,
+        lane.fairness,
+        lane.limit_key,
+        job.digest,
+        job.payload_bytes,
+        job.accepted_us,
+        job.not_before_us,
+        job.schedule_by_us,
+        job.run_timeout_us,
+        job.total_by_us,
+        job.requeued_from,
+        job.state,
+        job.phase,
+        job.order_us,
+        job.attempt,
+        job.agent,
+        job.assigned_us,
+        job.started_us,
+        job.finished_us,
+        job.code,
+        job.message,
+        job.failures,
+        job.crashes,
+        job.bounces,
+        int(job.cancel_requested),
+        job.stop_reason,
+    )
+
+
+def update_of(job: Job) -> JobUpdate:
+    """What of a stored job may have changed."""
+    return JobUpdate(
+        job.state,
+        job.phase,
+        job.order_us,
+        job.not_before_us,
+        job.attempt,
+        job.agent,
+        job.assigned_us,
+        job.started_us,
+        job.finished_us,
+        job.code,
+        job.message,
+        job.failures,
+        job.crashes,
+        job.bounces,
+        int(job.cancel_requested),
+        job.stop_reason,
+        job.key,
+    )

@@ -1,0 +1,299 @@
+"""Sessions of agents: Hello, loss, silence, return (rows 6 to 10, 16, 19 and session rows c to i).
+
+The end of a stream says nothing about the work: attempts become *away* and are taken away at the take-away time, for
+repeatable jobs `closed + reconnect_grace`, for exclusive ones a full lease after the agent was last heard. What the
+agent lists when it comes back in time goes on as if nothing had happened.
+"""
+
+from typing import Final
+
+from broker.dispatch import reasons
+from broker.dispatch.ledger import Ledger
+from broker.dispatch.messages import (
+    AgentConnected,
+    AgentLeft,
+    AgentsHeard,
+    AttemptId,
+    CancelAttempt,
+    CapacityStated,
+    EndSession,
+    RejectAgent,
+    SessionClosed,
+    StopReason,
+    WelcomeAgent,
+)
+from broker.dispatch.model import NO_SESSION, Admin, Agent, Job, JobState, Link, Phase
+from broker.dispatch.reports import confirm_stop, on_finished
+from broker.dispatch.retry import after_bounce, after_loss
+from broker.dispatch.transitions import Cause
+
+STUCK: Final = "stuck"
+"""Why an agent is noticed that does not confirm a stop: a person may want to look at it."""
+
+
+def on_connected(ledger: Ledger, event: AgentConnected) -> None:
+    """Session rows c and d, in the order that the table fixes."""
+    agent = ledger.agents[event.agent]
+    is_same = agent.incarnation == event.incarnation
+    if agent.is_present and agent.session != event.session and is_same and event.connect_seq <= agent.connect_seq:
+        ledger.effects.sends.append(
+            RejectAgent(event.session, "SUPERSEDED", "a newer stream of this agent is live; this one is older")
+        )
+        return
+    if agent.is_present and agent.session != event.session:
+        ledger.effects.sends.append(EndSession(agent.session, "superseded"))
+    _end_session(ledger, agent)
+    _begin_session(ledger, agent, event)
+    for outcome in event.outcomes:
+        on_finished(ledger, outcome)
+    keep = tuple(_keeps(ledger, agent, held) for held in event.held)
+    _miss(ledger, agent, set(event.held), is_same=is_same)
+    ledger.effects.sends.append(WelcomeAgent(event.session, keep))
+    ledger.slot_freed(agent)
+    ledger.arm_agent(agent)
+    ledger.notice_agent(agent, "connected")
+
+
+def _begin_session(ledger: Ledger, agent: Agent, event: AgentConnected) -> None:
+    is_new = agent.incarnation != event.incarnation
+    agent.session = event.session
+    agent.incarnation = event.incarnation
+    agent.connect_seq = event.connect_seq
+    agent.heard_us = agent.connected_us = ledger.now_us
+    agent.link = Link.LIVE
+    agent.slots = event.slots
+    if is_new or event.capacity_seq >= agent.capacity_seq:
+        agent.capacity, agent.capacity_seq = event.capacity, event.capacity_seq
+    agent.operations, agent.labels = event.operations, event.labels
+    agent.unfit = frozenset()
+    agent.is_busy = agent.is_deaf = False
+    agent.detached.clear()
+    ledger.placement.classify(agent)
+    if is_new:
+        ledger.write_agent(agent)
+
+
+def _keeps(ledger: Ledger, agent: Agent, held: AttemptId) -> bool:
+    """Row 7: whether an attempt that the agent lists goes on; else it is stopped and forgotten (row 18)."""
+    job = ledger.jobs.get(held.job_key)
+    if job is None or job.attempt != held.attempt or job.agent != agent.no:
+        return False
+    if job.phase is Phase.ADOPTABLE:
+        ledger.leave_waiting(job)
+        agent.live[job.key] = job
+        ledger.dirty[job.key] = job
+    elif job.phase is not Phase.AWAY:
+        return job.phase is not Phase.NONE
+    ledger.set_phase(job, Cause.LISTED, Phase.ACCEPTED)
+    agent.sent.pop(job.key, None)
+    if job.loss_counted:
+        job.crashes -= 1
+        job.loss_counted = False
+    if not job.started_us:
+        job.started_us = ledger.now_us
+    if job.state is not JobState.RUNNING:
+        ledger.move(job, JobState.RUNNING, "adopted")
+    if job.cancel_requested:
+        ledger.stop(job, agent, Cause.CANCEL, StopReason.REQUESTED)
+    elif job.total_by_us and job.total_by_us <= ledger.now_us:
+        ledger.stop(job, agent, Cause.DEADLINE, StopReason.TOTAL_TIMEOUT)
+    elif job.stop_reason:
+        ledger.stop(job, agent, Cause.DEADLINE, job.stop_reason)
+    else:
+        ledger.arm_job(job)
+    return True
+
+
+def _miss(ledger: Ledger, agent: Agent, listed: set[AttemptId], *, is_same: bool) -> None:
+    """Rows 8 and 9: what it should hold and does not name. An exclusive one stays away if the process is another."""
+    for job in list(agent.live.values()):
+        if job.phase is not Phase.AWAY or (job.key, job.attempt) in listed:
+            continue
+        if job.policy.exclusive and (agent.stray_until_us or not is_same):
+            agent.stray_until_us = agent.fenced_us
+            agent.sent.pop(job.key, None)  # nobody waits for the acceptance of a process that is gone
+            continue
+        had_accepted = job.key not in agent.sent
+        ledger.set_phase(job, Cause.NOT_LISTED if is_same else Cause.NEW_INCARNATION, Phase.NONE)
+        ledger.release(job, agent)
+        ledger.close_attempt(job, "not_listed" if is_same else "incarnation_ended")
+        if job.stop_reason and not job.cancel_requested:
+            job.stop_reason = ""
+        if not is_same:
+            after_loss(ledger, job, crashed=True)
+        elif had_accepted:
+            after_bounce(ledger, job, "not_listed")
+        else:
+            ledger.give_back(job, "not_listed")
+
+
+def on_closed(ledger: Ledger, event: SessionClosed) -> None:
+    """Session rows h and i: the end of another session than the current one changes nothing."""
+    agent = ledger.agents[event.agent]
+    if agent.session == event.session:
+        _end_session(ledger, agent)
+        _lose(ledger, agent, "closed")
+
+
+def _lose(ledger: Ledger, agent: Agent, why: str) -> None:
+    agent.link = Link.GONE
+    ledger.placement.refresh(agent)
+    take_away_due(ledger, agent)
+    ledger.arm_agent(agent)
+    ledger.notice_agent(agent, why)
+
+
+def _end_session(ledger: Ledger, agent: Agent) -> None:
+    """Rows 6 and 16: what it holds is away, or, if it was to stop, settled. Detached attempts give their slot back."""
+    if not agent.is_present:
+        return
+    agent.session = NO_SESSION
+    agent.closed_us = ledger.now_us
+    agent.away_until_us = ledger.now_us + ledger.policy.reconnect_grace_us
+    agent.fenced_us = max(agent.heard_us + ledger.policy.lease_us, agent.away_until_us)
+    agent.detached.clear()
+    agent.heap_key = -1
+    for job in list(agent.live.values()):
+        if job.phase is Phase.STOPPING and not job.policy.exclusive:
+            ledger.release(job, agent)
+            confirm_stop(ledger, job, Cause.SESSION_ENDED)
+        elif job.phase is not Phase.AWAY:  # a stray of an earlier process is away already
+            ledger.set_phase(job, Cause.SESSION_ENDED, Phase.AWAY)
+
+
+def take_away_due(ledger: Ledger, agent: Agent) -> None:
+    """Row 10 for everything whose take-away time has come; what was never accepted goes at once, if repeatable."""
+    now_us = ledger.now_us
+    for job in list(agent.live.values()):
+        if job.phase is not Phase.AWAY:
+            continue
+        due_us = agent.fenced_us if job.policy.exclusive else agent.away_until_us
+        is_unaccepted = job.key in agent.sent and not job.policy.exclusive
+        if due_us > now_us and not is_unaccepted:
+            continue
+        if ledger.expiries_left <= 0:
+            ledger.is_unfinished = True
+            return
+        ledger.expiries_left -= 1
+        _take_away(ledger, agent, job)
+
+
+def _take_away(ledger: Ledger, agent: Agent, job: Job) -> None:
+    if job.stop_reason:  # row 16, exclusive: the stop is as good as confirmed once the lease is over
+        ledger.release(job, agent)
+        confirm_stop(ledger, job, Cause.TAKEN_AWAY)
+        return
+    ledger.set_phase(job, Cause.TAKEN_AWAY, Phase.ADOPTABLE)
+    ledger.release(job, agent)
+    ledger.close_attempt(job, "lost")
+    after_loss(ledger, job, crashed=bool(agent.closed_us))  # no crash if it is we who were away
+
+
+def on_left(ledger: Ledger, event: AgentLeft) -> None:
+    """Row 19: a clean leave. What the broker still thought it held goes back, uncounted."""
+    agent = ledger.agents[event.agent]
+    if agent.session != event.session:
+        return
+    for job in list(agent.live.values()):
+        if job.phase is Phase.AWAY:
+            continue  # a stray: this process cannot speak for the one before it
+        ledger.set_phase(job, Cause.GOODBYE, Phase.NONE)
+        ledger.release(job, agent)
+        ledger.close_attempt(job, "left")
+        ledger.give_back(job, "agent_left")
+    _end_session(ledger, agent)
+    agent.link = Link.LEFT
+    ledger.placement.refresh(agent)
+    ledger.arm_agent(agent)
+    ledger.notice_agent(agent, "left")
+
+
+def on_heard(ledger: Ledger, event: AgentsHeard) -> None:
+    """Session row e: contact. A suspect agent is trusted again."""
+    for agent_no, session, at_us in event.heard:
+        agent = ledger.agents.get(agent_no)
+        if agent is None or agent.session != session:
+            continue
+        agent.heard_us = max(agent.heard_us, at_us)
+        if agent.link is Link.SUSPECT:
+            agent.link = Link.LIVE
+            ledger.slot_freed(agent)
+            ledger.notice_agent(agent, "heard")
+
+
+def on_capacity(ledger: Ledger, event: CapacityStated) -> None:
+    """A new capacity; an older statement is ignored, and lowering takes nothing back."""
+    agent = ledger.agents[event.agent]
+    if agent.session == event.session and event.seq > agent.capacity_seq:
+        agent.capacity, agent.capacity_seq = event.capacity, event.seq
+        agent.is_busy = False
+        ledger.slot_freed(agent)
+
+
+def on_agent_due(ledger: Ledger, agent: Agent) -> None:
+    """The agent's deadline fired: accept timeout (row 4), suspicion (f), silence (g) or take-away (row 10)."""
+    now_us, policy = ledger.now_us, ledger.policy
+    if agent.stray_until_us and agent.stray_until_us <= now_us:
+        take_away_due(ledger, agent)
+        has_strays = any(job.phase is Phase.AWAY for job in agent.live.values())
+        agent.stray_until_us = agent.fenced_us if has_strays else 0
+    if not agent.is_present:
+        take_away_due(ledger, agent)
+    else:
+        _time_out_accepts(ledger, agent)
+        if agent.heard_us + policy.lease_us <= now_us:
+            ledger.effects.sends.append(EndSession(agent.session, "silent"))
+            _end_session(ledger, agent)
+            agent.away_until_us = agent.fenced_us = now_us
+            _lose(ledger, agent, "silent")
+        elif agent.link is Link.LIVE and agent.heard_us + policy.suspect_us <= now_us:
+            agent.link = Link.SUSPECT
+            ledger.placement.refresh(agent)
+            ledger.notice_agent(agent, "silent")
+    ledger.arm_agent(agent)
+
+
+def _time_out_accepts(ledger: Ledger, agent: Agent) -> None:
+    """Row 4: the agent is deaf until it reports on work; the job goes elsewhere, an exclusive one is stopped first."""
+    until_us = ledger.now_us - ledger.policy.accept_timeout_us
+    for key, sent_us in list(agent.sent.items()):
+        if sent_us > until_us:
+            break
+        job = ledger.jobs[key]
+        agent.is_deaf = True
+        if job.policy.exclusive:
+            job.bounces += 1
+            ledger.stop(job, agent, Cause.ACCEPT_TIMEOUT, StopReason.ACCEPT_TIMEOUT)
+            continue
+        ledger.set_phase(job, Cause.ACCEPT_TIMEOUT, Phase.ADOPTABLE)
+        ledger.detach(job, agent)
+        ledger.close_attempt(job, "accept_timeout")
+        ledger.effects.sends.append(
+            CancelAttempt(agent.session, key, job.attempt, StopReason.ACCEPT_TIMEOUT, job.policy.cancel_grace_us)
+        )
+        after_bounce(ledger, job, "accept_timeout")
+    ledger.placement.refresh(agent)
+
+
+def group_is_active(ledger: Ledger) -> bool:
+    """Whether at least one agent of the group is active."""
+    return any(agent.link is Link.LIVE and agent.admin is Admin.ENABLED for agent in ledger.agents.values())
+
+
+def unconfirmed(ledger: Ledger, job: Job) -> None:
+    """Row 15: a stop that nobody confirmed, the session live: the job goes on without its attempt.
+
+    The attempt stays adoptable: if it ends by itself after all, its outcome counts (row 13).
+    """
+    agent = ledger.agents[job.agent]
+    ledger.notice_agent(agent, STUCK)
+    ledger.detach(job, agent)
+    if job.policy.exclusive and not job.cancel_requested and job.stop_reason != StopReason.TOTAL_TIMEOUT:
+        before = job.state
+        ledger.set_phase(job, Cause.STOP_UNCONFIRMED, Phase.ADOPTABLE)
+        ledger.close_attempt(job, reasons.STOP_UNCONFIRMED, job.stop_reason)
+        ledger.move(job, JobState.HELD, reasons.STOP_UNCONFIRMED)
+        ledger.record(job, before, reasons.STOP_UNCONFIRMED)
+        ledger.arm_job(job)
+        return
+    confirm_stop(ledger, job, Cause.STOP_UNCONFIRMED, Phase.ADOPTABLE)

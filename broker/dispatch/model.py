@@ -1,0 +1,262 @@
+"""What a dispatcher knows: jobs, attempts, agents and the policies that bind them.
+
+All times are engine time in whole microseconds (`_us`, ADR 0005). Ids that people choose stay outside: inside, agents,
+groups, label sets and policies are small integers, and a job is its `job_key` (group number and acceptance number).
+A payload is never held here.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, NewType
+
+if TYPE_CHECKING:
+    from broker.dispatch.placement import AgentClass
+    from broker.dispatch.queue import Lane
+
+JobKey = NewType("JobKey", int)
+GroupNo = NewType("GroupNo", int)
+AgentNo = NewType("AgentNo", int)
+SessionId = NewType("SessionId", int)
+
+NO_AGENT: Final = AgentNo(0)
+NO_SESSION: Final = SessionId(0)
+NO_JOB: Final = JobKey(0)
+
+SECOND_US: Final = 1_000_000
+ACCEPTANCE_BITS: Final = 40
+"""Low bits of a job key that number the acceptances of a group; the high bits are the group."""
+
+
+def job_key(group: GroupNo, acceptance_no: int) -> JobKey:
+    """The key of the group's `acceptance_no`-th job: unique in the mesh, ordered by acceptance in its group."""
+    return JobKey(group << ACCEPTANCE_BITS | acceptance_no)
+
+
+def group_of(key: JobKey) -> GroupNo:
+    """The group that a job key belongs to."""
+    return GroupNo(key >> ACCEPTANCE_BITS)
+
+
+class JobState(StrEnum):
+    """Where a job stands. The last four are final."""
+
+    SCHEDULED = "scheduled"
+    QUEUED = "queued"
+    ASSIGNED = "assigned"
+    RUNNING = "running"
+    HELD = "held"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+
+
+FINAL_STATES: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.DEAD})
+
+
+class Phase(StrEnum):
+    """What the mesh knows of a job's latest attempt.
+
+    The first four are live: they occupy capacity of their agent. `ADOPTABLE` was taken away, has no successor, and
+    counts again if its agent comes back with it. `NONE` is closed or never made.
+    """
+
+    NONE = "none"
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    AWAY = "away"
+    STOPPING = "stopping"
+    ADOPTABLE = "adoptable"
+
+
+LIVE_PHASES: Final = frozenset({Phase.SENT, Phase.ACCEPTED, Phase.AWAY, Phase.STOPPING})
+
+
+class OnLoss(StrEnum):
+    """What happens to a job whose agent is lost: the job type's choice (promise P3)."""
+
+    RETRY = "retry"
+    FAIL = "fail"
+    HOLD = "hold"
+
+
+class OutcomeStatus(StrEnum):
+    """How an agent says that an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    FENCED = "fenced"
+
+
+class Admin(StrEnum):
+    """What operators have said about an agent."""
+
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    DRAINING = "draining"
+    PAUSED = "paused"
+
+
+class Link(StrEnum):
+    """What the broker observes of an agent."""
+
+    NEVER = "never"
+    LIVE = "live"
+    SUSPECT = "suspect"
+    GONE = "gone"
+    LEFT = "left"
+
+
+@dataclass(slots=True, frozen=True)
+class OperationPolicy:
+    """How jobs of one operation are treated; resolved at acceptance and kept with the job by number.
+
+    `failures_max` retryable failures, `crashes_max` crashes of its agent and `bounces_max` refused placements make a
+    job dead. Retry delays double from `backoff_first_us` to `backoff_max_us`, with full jitter above the half.
+    """
+
+    no: int = 0
+    exclusive: bool = False
+    on_loss: OnLoss = OnLoss.RETRY
+    failures_max: int = 3
+    crashes_max: int = 3
+    bounces_max: int = 20
+    backoff_first_us: int = 1 * SECOND_US
+    backoff_max_us: int = 300 * SECOND_US
+    cancel_grace_us: int = 10 * SECOND_US
+
+
+@dataclass(slots=True, frozen=True)
+class DispatchPolicy:
+    """Timing and bounds of one group: its defaults are the starting numbers, each is a setting."""
+
+    heartbeat_us: int = 2 * SECOND_US
+    idle_heartbeat_us: int = 5 * SECOND_US
+    suspect_us: int = 6 * SECOND_US
+    lease_us: int = 10 * SECOND_US
+    margin_us: int = 2 * SECOND_US
+    reconnect_grace_us: int = 2 * SECOND_US
+    recovery_grace_us: int = 30 * SECOND_US
+    accept_timeout_us: int = 5 * SECOND_US
+    stop_slack_us: int = 5 * SECOND_US
+    unoffered_grace_us: int = 5 * SECOND_US
+    lazy_write_us: int = 1 * SECOND_US
+    keys_us: int = 7 * 86_400 * SECOND_US
+    """How long a business idempotency key is remembered."""
+    queue_jobs_max: int = 1_000_000
+    queue_bytes_max: int = 1 << 30
+    label_sets_max: int = 1_024
+    lanes_max: int = 10_000
+    agent_classes_max: int = 32
+    run_slack_us: int = 1 * SECOND_US
+    """How long after its run or total deadline an attempt is told to stop: its agent does so by itself in time."""
+    placements_step_max: int = 1_024
+    expiries_step_max: int = 1_024
+    ageing_us: int = 300 * SECOND_US
+    """Head start of a priority level over the next lower one; 0 switches ageing off (strict levels)."""
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A live job. Only `Ledger` changes its state and phase.
+
+    `lane` carries what never changes about its place: label set (operation, labels), level, fairness and limit key.
+    `agent` is who has, or last had, the latest attempt; `due_us` is the armed deadline (0: none).
+    """
+
+    key: JobKey
+    job_id: bytes
+    lane: "Lane"
+    policy: OperationPolicy
+    digest: bytes
+    order_us: int
+    accepted_us: int
+    state: JobState
+    environment_no: int = 0
+    payload_bytes: int = 0
+    not_before_us: int = 0
+    schedule_by_us: int = 0
+    run_timeout_us: int = 0
+    total_by_us: int = 0
+    requeued_from: JobKey = NO_JOB
+    phase: Phase = Phase.NONE
+    attempt: int = 0
+    agent: AgentNo = NO_AGENT
+    assigned_us: int = 0
+    started_us: int = 0
+    failures: int = 0
+    crashes: int = 0
+    bounces: int = 0
+    cancel_requested: bool = False
+    loss_counted: bool = False
+    stop_reason: str = ""
+    stop_by_us: int = 0
+    finished_us: int = 0
+    code: str = ""
+    message: str = ""
+    due_us: int = 0
+    stored: bool = False
+
+    @property
+    def operation(self) -> str:
+        """What to call on the agent."""
+        return self.lane.level.label_set.operation
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more can happen to it."""
+        return self.state in FINAL_STATES
+
+
+@dataclass(slots=True, eq=False)
+class Agent:
+    """An agent of the group. What is in use is `live` and `detached`, never a counter.
+
+    `live` are its jobs with a live attempt, `sent` those of them that it has not accepted yet (value: when the frame
+    was ordered), oldest first. `detached` are attempts whose job has moved on. `may_work` is kept by `Placement`.
+    """
+
+    no: AgentNo
+    agent_id: str
+    created_us: int = 0
+    admin: Admin = Admin.ENABLED
+    link: Link = Link.NEVER
+    session: SessionId = NO_SESSION
+    incarnation: bytes = b""
+    connect_seq: int = 0
+    slots: int = 1
+    capacity: int = 0
+    capacity_seq: int = 0
+    operations: frozenset[str] = frozenset()
+    unfit: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
+    is_busy: bool = False
+    is_deaf: bool = False
+    heard_us: int = 0
+    closed_us: int = 0
+    connected_us: int = 0
+    away_until_us: int = 0
+    """Take-away time of its repeatable attempts while it is away."""
+    fenced_us: int = 0
+    """Take-away time of its exclusive attempts: a full lease after it was last heard."""
+    stray_until_us: int = 0
+    """Take-away time of exclusive attempts of an earlier process, while a new one is connected; 0: none."""
+    last_assigned_no: int = 0
+    heap_key: int = -1
+    agent_class: "AgentClass | None" = None
+    due_us: int = 0
+    stored: bool = False
+    live: dict[JobKey, Job] = field(default_factory=dict)
+    sent: dict[JobKey, int] = field(default_factory=dict)
+    detached: dict[tuple[JobKey, int], None] = field(default_factory=dict)
+
+    @property
+    def held(self) -> int:
+        """Attempts that occupy its capacity."""
+        return len(self.live) + len(self.detached)
+
+    @property
+    def is_present(self) -> bool:
+        """Whether a session of it is live."""
+        return self.session != NO_SESSION

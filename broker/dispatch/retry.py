@@ -1,0 +1,65 @@
+"""Where a job goes after an attempt that did not succeed: the three budgets, apart from each other.
+
+*Failures* are what the operation reports as retryable; *crashes* are agents that died while they ran it; *bounces* are
+placements that never came to a run. Each has its own limit, at which the job is `dead` with the limit's name.
+"""
+
+from broker.dispatch import reasons
+from broker.dispatch.ledger import Ledger
+from broker.dispatch.model import Job, JobState, OnLoss
+
+
+def after_failure(ledger: Ledger, job: Job, *, retryable: bool, reason: str) -> None:
+    """A failed run (rows 5, 13, 14): again after a back-off, or the end. The attempt is closed already."""
+    if not retryable:
+        ledger.end(job, JobState.FAILED, reason)
+        return
+    job.failures += 1
+    if job.cancel_requested:
+        ledger.end(job, JobState.CANCELLED, reason)
+    elif job.failures >= job.policy.failures_max:
+        ledger.end(job, JobState.DEAD, reasons.ATTEMPTS_USED)
+    else:
+        back_off(ledger, job, reason)
+
+
+def back_off(ledger: Ledger, job: Job, reason: str) -> None:
+    """Schedule the next attempt: delays double, and the upper half of each is jitter. Its place is kept."""
+    policy = job.policy
+    delay_us = min(policy.backoff_first_us << (job.failures - 1), policy.backoff_max_us)
+    job.not_before_us = ledger.now_us + delay_us // 2 + int(ledger.random.random() * (delay_us // 2))
+    job.stop_reason, job.stop_by_us = "", 0
+    ledger.move(job, JobState.SCHEDULED, reason)
+    ledger.arm_job(job)
+
+
+def after_bounce(ledger: Ledger, job: Job, reason: str) -> None:
+    """A placement that came to nothing (rows 3, 4, 8): back, or dead when all are used unless cancelled."""
+    job.bounces += 1
+    if job.bounces >= job.policy.bounces_max and not job.cancel_requested:
+        ledger.end(job, JobState.DEAD, reasons.BOUNCES_USED)
+    else:
+        ledger.give_back(job, reason)
+
+
+def after_loss(ledger: Ledger, job: Job, *, crashed: bool) -> None:
+    """Its agent is lost (rows 9, 10): what the job type's `on_loss` says. The phase is closed or adoptable already."""
+    before = job.state
+    if crashed and job.started_us:
+        job.crashes += 1
+        job.loss_counted = True
+    if job.cancel_requested:
+        ledger.give_back(job, reasons.AGENT_LOST)
+    elif job.policy.on_loss is OnLoss.FAIL:
+        job.code = reasons.AGENT_LOST
+        ledger.end(job, JobState.FAILED, reasons.AGENT_LOST)
+        ledger.record(job, before, reasons.AGENT_LOST)
+    elif job.policy.on_loss is OnLoss.HOLD:
+        ledger.move(job, JobState.HELD, reasons.AGENT_LOST)
+        ledger.record(job, before, reasons.AGENT_LOST)
+        ledger.arm_job(job)
+    elif job.crashes >= job.policy.crashes_max:
+        ledger.end(job, JobState.DEAD, reasons.CRASHED_AGENTS)
+        ledger.record(job, before, reasons.CRASHED_AGENTS)
+    else:
+        ledger.give_back(job, reasons.AGENT_LOST)

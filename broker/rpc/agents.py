@@ -1,0 +1,241 @@
+"""The agent stream: who calls, Hello, frames to events, the end of the stream.
+
+A stream that ends says nothing (finding 5): only Goodbye is a clean leave. Heartbeats are stamped and acknowledged
+here, without the engine, so a long commit never looks like a dead broker or a dead agent.
+"""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Final
+
+import grpc
+import structlog
+
+from broker.control.directory import Directory
+from broker.dispatch.messages import SessionClosed, WelcomeAgent
+from broker.dispatch.model import AgentNo, GroupNo, SessionId
+from broker.engine import Engine
+from broker.errors import AgentError, MalformedError, NotFoundError
+from broker.rpc.agent_convert import AgentFrames, welcome_of
+from broker.rpc.principals import AgentPrincipal, principal_of
+from broker.rpc.sessions import Session
+from broker.settings import Settings
+from protos.mesh.v1 import agent_service_pb2 as agent_pb
+from protos.mesh.v1 import agent_service_pb2_grpc
+
+HELLO_WAIT_S: Final = 5.0
+GO_AWAY_WAIT_S: Final = 2.0
+END_WAIT_S: Final = 0.5
+
+log = structlog.get_logger()
+
+Frames = AsyncIterator[agent_pb.AgentFrame]
+Context = grpc.aio.ServicerContext[agent_pb.AgentFrame, agent_pb.BrokerFrame]
+
+
+class HelloRate:
+    """A token bucket: how many Hellos a second are admitted, with one second's worth in hand."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._tokens = float(per_s)
+        self._at_s = time.monotonic()
+
+    def admits(self) -> bool:
+        """Whether one more may come now."""
+        now_s = time.monotonic()
+        self._tokens = min(self._per_s, self._tokens + (now_s - self._at_s) * self._per_s)
+        self._at_s = now_s
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
+    """Serves `mesh.v1.AgentService` on the mesh port."""
+
+    def __init__(self, engine: Engine, directory: Directory, settings: Settings) -> None:
+        self._engine = engine
+        self._directory = directory
+        self._settings = settings
+        self._grace_us = settings.dispatch.operation_policy().cancel_grace_us
+        self._hellos = HelloRate(settings.limits.hellos_per_s)
+        self._numbers = itertools.count(1)
+        self._sessions: dict[SessionId, Session] = {}
+        self._emptied = asyncio.Event()
+        self._leaving = ""
+
+    @property
+    def count(self) -> int:
+        """Live sessions."""
+        return len(self._sessions)
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The live ones."""
+        return tuple(self._sessions.values())
+
+    async def go_away(self, reason: str) -> None:
+        """Tell every agent to leave, as the last frame, and wait a little for the frames to be written.
+
+        An agent that does not read does not hear it: whoever closes the port ends its stream.
+        """
+        self._leaving = reason
+        self._emptied.clear()
+        for session in self._sessions.values():
+            session.go_away(reason)
+        if self._sessions:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), GO_AWAY_WAIT_S)
+
+    async def Connect(  # type: ignore[override]  # writes by context.write, which the stubs do not know
+        self, request_iterator: Frames, context: Context
+    ) -> None:
+        """One stream of one agent, from Hello to its end."""
+        principal = principal_of(context)
+        first = await self._first_frame(request_iterator)
+        session_no = SessionId(next(self._numbers))
+        refusal = self._refusal(principal)
+        if refusal is not None:
+            await context.write(agent_pb.BrokerFrame(reject=refusal))
+            return
+        group = self._directory.group(principal.organisation, principal.group).group_no
+        agent = await self._directory.ensure_agent(group, principal.agent)
+        session = self._session(session_no, group, agent)
+        frames = AgentFrames(agent, session_no, self._settings.limits)
+        connected = frames.hello(first.hello)
+        log.debug("session.began", agent=principal.agent, session=session_no, peer=context.peer())
+        self._sessions[session_no] = session
+        self._engine.attach(session_no, session)
+        try:
+            await self._engine.control(group, connected)
+            if self._leaving:  # said while this session began
+                session.go_away(self._leaving)
+            await self._take_in(first, group, session, frames)
+            await self._serve(request_iterator, context, group, session, frames)
+        finally:
+            del self._sessions[session_no]
+            if not self._sessions:
+                self._emptied.set()
+            self._engine.detach(session_no)
+            self._engine.post(group, SessionClosed(agent, session_no))
+            log.debug("session.ended", agent=principal.agent, session=session_no)
+        if session.ending is not None:
+            await _end(context, *session.ending)
+
+    async def _first_frame(self, frames: Frames) -> agent_pb.AgentFrame:
+        try:
+            async with asyncio.timeout(HELLO_WAIT_S):
+                first = await anext(frames)
+        except (TimeoutError, StopAsyncIteration) as error:
+            raise AgentError(f"no Hello within {HELLO_WAIT_S:g} s; send it as the first frame") from error
+        if not first.HasField("hello"):
+            raise MalformedError("the first frame of a stream must hold `hello`")
+        return first
+
+    def _refusal(self, principal: AgentPrincipal) -> agent_pb.Reject | None:
+        """Session rows a and b, as far as they are decided before the dispatcher."""
+        if self._leaving:
+            return _reject(agent_pb.REJECT_CODE_STOPPING, "this broker is stopping", retry_after_s=1)
+        if self._engine.is_stalled:
+            return _reject(agent_pb.REJECT_CODE_STORE_UNAVAILABLE, "the store is not available", retry_after_s=1)
+        if not self._hellos.admits():
+            return _reject(agent_pb.REJECT_CODE_OVERLOADED, "more agents connect at once than allowed", retry_after_s=1)
+        try:
+            self._directory.group(principal.organisation, principal.group)
+        except NotFoundError as error:
+            return _reject(agent_pb.REJECT_CODE_UNKNOWN_GROUP, error.text, retry_after_s=0)
+        return None
+
+    def _session(self, number: SessionId, group: GroupNo, agent: AgentNo) -> Session:
+        limits = self._settings.limits
+        epoch = self._engine.dispatcher(group).epoch
+
+        def welcome(order: WelcomeAgent) -> agent_pb.Welcome:
+            return welcome_of(order.session, epoch, order.keep, self._engine.policy, limits, self._grace_us)
+
+        return Session(
+            number,
+            agent,
+            epoch,
+            frame_jobs_max=limits.frame_jobs_max,
+            frame_bytes_max=limits.frame_bytes_max,
+            now_us=self._engine.clock.now_us,
+            welcome=welcome,
+        )
+
+    async def _serve(
+        self, requests: Frames, context: Context, group: GroupNo, session: Session, frames: AgentFrames
+    ) -> None:
+        """Read and write until one side ends, or the dispatcher ends the session.
+
+        The reader stands still while the engine's queue is full, the writer while the agent does not read.
+        """
+        reader = asyncio.create_task(self._read(requests, group, session, frames), name=f"read-{session.session}")
+        writer = asyncio.create_task(session.write(context.write), name=f"write-{session.session}")
+        ended = asyncio.create_task(session.ended.wait(), name=f"ended-{session.session}")
+        tasks = (reader, writer, ended)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in tasks:
+                if task.done():
+                    task.result()
+        except grpc.aio.InternalError:
+            log.debug("session.broke", session=session.session)  # a frame could not be written: the peer is gone
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _read(self, requests: Frames, group: GroupNo, session: Session, frames: AgentFrames) -> None:
+        engine = self._engine
+        is_missed = False
+        async for frame in requests:
+            engine.heard(group, session.agent, session.session)
+            if engine.is_stalled:  # the store is away: the agent keeps what it says here, and is asked for it later
+                is_missed = True
+                _answer_heartbeat(frame, session)
+                continue
+            if is_missed and not frame.HasField("hello"):
+                is_missed = False
+                _answer_heartbeat(frame, session)
+                session.resync("the store was away")
+                continue
+            if frame.HasField("hello"):
+                await engine.control(group, frames.hello(frame.hello))
+            await self._take_in(frame, group, session, frames)
+
+    async def _take_in(self, frame: agent_pb.AgentFrame, group: GroupNo, session: Session, frames: AgentFrames) -> None:
+        """All that a frame says besides Hello."""
+        _answer_heartbeat(frame, session)
+        events = frames.events(frame)
+        if events:
+            await self._engine.report(group, events)
+        if frame.HasField("goodbye"):
+            # In the queue of the stream's end, or that would overtake it and a clean leave would look like a loss.
+            await self._engine.control(group, frames.goodbye())
+
+
+async def _end(context: Context, code: grpc.StatusCode, text: str) -> None:
+    """End the call for the peer.
+
+    The status waits behind a frame that the peer does not read; it is left to gRPC then, and goes with the connection.
+    A peer that is gone needs none.
+    """
+    with suppress(TimeoutError, grpc.aio.InternalError):
+        await asyncio.wait_for(context.abort(code, text), END_WAIT_S)
+
+
+def _answer_heartbeat(frame: agent_pb.AgentFrame, session: Session) -> None:
+    if frame.HasField("heartbeat"):
+        session.acknowledge(frame.heartbeat.seq)
+
+
+def _reject(code: agent_pb.RejectCode.ValueType, text: str, *, retry_after_s: int) -> agent_pb.Reject:
+    reject = agent_pb.Reject(code=code, reason=text, should_retry=retry_after_s > 0)
+    reject.retry_after.seconds = retry_after_s
+    return reject

@@ -1,0 +1,156 @@
+"""What stands in front of every handler: bytes that do not decode, rules of the contract, errors to statuses.
+
+gRPC itself answers undecodable bytes with UNKNOWN, or breaks a stream's iterator in the middle; so decoding never
+fails here, it returns `Undecodable`, and the wrapped handler refuses it by name. Each message of a stream is checked
+as it is read. A cancelled handler stays cancelled: swallowing that would leak its call.
+"""
+
+import inspect
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Any, Final, TypeAlias
+
+import grpc
+import grpc.aio
+import protovalidate
+from google.protobuf.message import DecodeError, Message
+
+from broker.rpc.plain import is_plain
+from broker.rpc.status import InvalidMessageError, Violation, abort
+from protos.mesh.v1.job_service_pb2 import SubmitStreamRequest
+
+MALFORMED_MESSAGE: Final = "MALFORMED_MESSAGE"
+INVALID_MESSAGE: Final = "INVALID_MESSAGE"
+
+# Handlers of grpc are generic in ways that its stubs do not say; what goes through here is looked at, never used.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+Context = grpc.aio.ServicerContext[Any, Any]
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
+
+
+class Undecodable:
+    """Bytes that are no message of the expected type."""
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+
+
+class CheckedMessages:
+    """A stream's messages, each checked. After an error the next message can be read: the stream goes on."""
+
+    def __init__(self, messages: AsyncIterable[object]) -> None:
+        self._stream = messages
+        self._messages: AsyncIterator[object] | None = None
+
+    def __aiter__(self) -> "CheckedMessages":
+        return self
+
+    async def __anext__(self) -> Message:
+        if self._messages is None:
+            # Not before: grpc complains of a stream that was opened and, its call refused, never read.
+            self._messages = aiter(self._stream)
+        return checked(await anext(self._messages))
+
+
+class ContractInterceptor(grpc.aio.ServerInterceptor):
+    """Holds every call to the contract, and says every error as `broker.rpc.status` does."""
+
+    async def intercept_service(
+        self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
+    ) -> "Handler | None":
+        """The handler of the method, wrapped."""
+        handler = await continuation(handler_call_details)
+        return None if handler is None else _wrapped(handler)
+
+
+def checked(message: object) -> Message:
+    """The message itself, if it decoded and keeps the rules of the contract. Raises InvalidMessageError."""
+    if isinstance(message, Undecodable):
+        text = f"the bytes are no message of this type: {message.why}"
+        raise InvalidMessageError(text, reason=MALFORMED_MESSAGE, violations=[Violation("", text)], message=None)
+    assert isinstance(message, Message)
+    if type(message) is SubmitStreamRequest and is_plain(message):
+        return message
+    broken = protovalidate.collect_violations(message)
+    if not broken:
+        return message
+    violations = [Violation(path_of(one), one.proto.message) for one in broken]
+    text = "; ".join(f"{one.field}: {one.description}" if one.field else one.description for one in violations)
+    raise InvalidMessageError(text, reason=INVALID_MESSAGE, violations=violations, message=message)
+
+
+def path_of(violation: protovalidate.Violation) -> str:
+    """Where a rule is broken, as `jobs[3].labels["zone"]`."""
+    path = ""
+    for element in violation.proto.field.elements if violation.proto.field else ():
+        path += f".{element.field_name}" if path else element.field_name
+        if element.subscript is not None:
+            value = element.subscript.value
+            path += f'["{value}"]' if isinstance(value, str) else f"[{value}]"
+    return path
+
+
+def _wrapped(handler: Handler) -> Handler:
+    deserializer = _safe(handler.request_deserializer)
+    if handler.stream_stream is not None:
+        behavior = _streaming(handler.stream_stream, is_request_stream=True)
+        return grpc.stream_stream_rpc_method_handler(behavior, deserializer, handler.response_serializer)
+    if handler.stream_unary is not None:
+        unary = _single(handler.stream_unary, is_request_stream=True)
+        return grpc.stream_unary_rpc_method_handler(unary, deserializer, handler.response_serializer)
+    if handler.unary_stream is not None:
+        behavior = _streaming(handler.unary_stream, is_request_stream=False)
+        return grpc.unary_stream_rpc_method_handler(behavior, deserializer, handler.response_serializer)
+    unary = _single(handler.unary_unary, is_request_stream=False)
+    return grpc.unary_unary_rpc_method_handler(unary, deserializer, handler.response_serializer)
+
+
+def _safe(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    assert deserializer is not None, "every method has messages"
+
+    def decode(content: bytes) -> object:
+        try:
+            return deserializer(content)
+        except DecodeError as error:
+            return Undecodable(str(error))
+
+    return decode
+
+
+def _request(request: Any, *, is_stream: bool) -> Any:
+    return CheckedMessages(request) if is_stream else checked(request)
+
+
+def _single(behavior: Any, *, is_request_stream: bool) -> Any:
+    async def serve(request: Any, context: Context) -> Any:
+        try:
+            return await behavior(_request(request, is_stream=is_request_stream), context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
+            await abort(context, error)
+
+    return serve
+
+
+def _streaming(behavior: Any, *, is_request_stream: bool) -> Any:
+    """grpc tells handlers that yield from those that write by themselves, so the wrapper must be of the same kind."""
+    if not inspect.isasyncgenfunction(behavior):
+        return _single(behavior, is_request_stream=is_request_stream)
+
+    async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
+        responses = None
+        try:
+            responses = behavior(_request(request, is_stream=is_request_stream), context)
+            async for response in responses:
+                yield response
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
+            await abort(context, error)
+        finally:
+            if responses is not None:
+                await responses.aclose()
+
+    return serve

@@ -1,0 +1,163 @@
+"""The two gRPC listeners of a broker: the mesh port for agents, the API port for everybody else.
+
+One request whose path is not valid UTF-8 ends the accepting loop of a `grpc.aio` server for good, while its live
+streams go on and nothing says so. Therefore a `Listener` watches that loop and opens a new server on the same port when
+it ends, and `probe` calls the own port like a stranger would: what it finds is part of readiness.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import grpc
+import grpc.aio
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]  # has no stubs
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]  # has no stubs
+
+from broker.errors import ConfigError
+from broker.rpc.interceptors import ContractInterceptor
+from broker.settings import LimitSettings
+
+PROBE_WAIT_S: Final = 2.0
+REOPEN_WAIT_S: Final = 0.05
+ACCEPTING_LOOP: Final = "_server_main_loop"
+KEEPALIVE_MS: Final = 10_000
+PING_TIMEOUT_MS: Final = 5_000
+PING_INTERVAL_MIN_MS: Final = 5_000
+"""Below the agents' keepalive time, or they are cut off for pinging too often."""
+HANDSHAKE_TIMEOUT_MS: Final = 5_000
+
+log = structlog.get_logger()
+
+Register = Callable[[grpc.aio.Server], None]
+Option = tuple[str, int]
+
+
+class Listener:
+    """One port that goes on accepting. `register` adds the services, to each server that is opened on it."""
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        register: Register,
+        options: Sequence[Option],
+        on_restart: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self.address = address
+        self.restarts = 0
+        self._register = register
+        self._options = options
+        self._on_restart = [on_restart]
+        self._servers: list[grpc.aio.Server] = []
+        self._reopening: asyncio.Task[None] | None = None
+        self._is_stopping = False
+
+    async def start(self) -> None:
+        """Listen; `address` has the real port from now on. Raises ConfigError if the port is taken."""
+        await self._open()
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuse new calls, give those that run so long, then end them."""
+        self._is_stopping = True
+        if self._reopening is not None:
+            self._reopening.cancel()
+        await asyncio.gather(*(server.stop(grace_s) for server in self._servers), return_exceptions=True)
+
+    def tell(self, on_restart: Callable[[str], None]) -> None:
+        """Call this too with the listener's name, each time that it was opened again."""
+        self._on_restart.append(on_restart)
+
+    async def probe(self) -> str:
+        """Call the own port as a new client: "ok", or what is wrong."""
+        options = (("grpc.use_local_subchannel_pool", 1),)
+        async with grpc.aio.insecure_channel(self.address, options=options) as channel:
+            check = health_pb2_grpc.HealthStub(channel).Check
+            try:
+                await check(health_pb2.HealthCheckRequest(), timeout=PROBE_WAIT_S)
+            except grpc.aio.AioRpcError as error:
+                return f"a call to {self.address} failed: {error.code().name}"
+        return "ok"
+
+    async def _open(self) -> None:
+        server = grpc.aio.server(interceptors=[ContractInterceptor()], options=self._options)
+        self._register(server)
+        try:
+            port = server.add_insecure_port(self.address)
+        except RuntimeError as error:
+            text = f"{self.name}: cannot listen on {self.address} (is another broker there?): {error}"
+            raise ConfigError(text, reason="PORT_TAKEN") from error
+        before = asyncio.all_tasks()
+        await server.start()
+        self.address = f"{self.address.rpartition(':')[0]}:{port}"
+        self._servers.append(server)
+        for task in asyncio.all_tasks() - before:
+            if getattr(task.get_coro(), "__name__", "") == ACCEPTING_LOOP:
+                task.add_done_callback(self._accepting_ended)
+
+    def _accepting_ended(self, task: "asyncio.Task[None]") -> None:
+        if self._is_stopping or task.cancelled():
+            return
+        log.error("listener.ended", listener=self.name, address=self.address, why=repr(task.exception()))
+        self._reopening = asyncio.get_running_loop().create_task(self._reopen(), name=f"reopen-{self.name}")
+
+    async def _reopen(self) -> None:
+        """On the same port; the server that ended keeps its live streams, its socket is closed in a moment."""
+        while True:
+            try:
+                await self._open()
+            except ConfigError:
+                await asyncio.sleep(REOPEN_WAIT_S)
+            else:
+                break
+        self.restarts += 1
+        for tell in self._on_restart:
+            tell(self.name)
+        log.warning("listener.reopened", listener=self.name, address=self.address)
+
+
+class Health:
+    """The standard health service, for one listener and all that are opened after it."""
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._servicer = health.aio.HealthServicer()
+        self._services = ("", *services)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Serve it there."""
+        health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
+
+    async def serving(self) -> None:
+        """All services serve."""
+        for service in self._services:
+            await self._servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stopping(self) -> None:
+        """None serves any more, and none will."""
+        await self._servicer.enter_graceful_shutdown()
+
+
+def reflect(server: grpc.aio.Server, services: Sequence[str]) -> None:
+    """Let tools ask what is served."""
+    names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+
+
+def options_of(limits: LimitSettings, streams_max: int) -> list[Option]:
+    """What bounds a listener and finds dead peers. The port is never shared: a second broker must fail loudly."""
+    return [
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_concurrent_streams", streams_max),
+        ("grpc.max_receive_message_length", limits.message_bytes_max),
+        ("grpc.max_metadata_size", limits.metadata_bytes_max),
+        ("grpc.absolute_max_metadata_size", limits.metadata_bytes_max),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_TIMEOUT_MS),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", PING_TIMEOUT_MS),
+        ("grpc.http2.ping_timeout_ms", PING_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", PING_INTERVAL_MIN_MS),
+    ]

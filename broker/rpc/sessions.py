@@ -1,0 +1,234 @@
+"""The writing side of an agent's stream: one writer, what waits is packed into few frames.
+
+Orders wait by class, and a frame takes them in this order: welcome or reject, heartbeat acknowledgement (only the
+newest), acknowledged outcomes, cancels, assignments. Assignments are bounded by the agent's capacity, acknowledgements
+by what it sent, so an agent that never reads costs a bounded amount and stops nobody else (promise P10).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import grpc
+
+from broker.dispatch.messages import (
+    AcceptOutcome,
+    AssignJob,
+    CancelAttempt,
+    EndSession,
+    RefuseOutcome,
+    RejectAgent,
+    Send,
+    WelcomeAgent,
+)
+from broker.dispatch.model import AgentNo, JobKey, SessionId
+from broker.rpc.agent_convert import CANCEL_REASONS, duration_of
+from broker.store.base import Body
+from protos.mesh.v1 import agent_service_pb2 as agent_pb
+
+ASSIGN_BYTES: Final = 160
+"""What an assignment costs on the wire besides its payload, at most (identifiers and an operation's name)."""
+
+END_CODES: Final = {
+    "superseded": (grpc.StatusCode.ABORTED, "SUPERSEDED: a newer stream of this agent has taken over"),
+    "silent": (grpc.StatusCode.DEADLINE_EXCEEDED, "SILENT: nothing was heard for a whole lease; connect again"),
+}
+
+
+class Session:
+    """One stream of one agent, as the engine and the reader see it: an `Outbox` that writes by itself.
+
+    `welcome` makes the Welcome of a WelcomeAgent. `ended` is set when the dispatcher ends the session; `ending` says
+    then how. Whoever serves the stream ends it, not the writer: that may stand still because the agent does not read.
+    """
+
+    def __init__(
+        self,
+        session: SessionId,
+        agent: AgentNo,
+        epoch: int,
+        *,
+        frame_jobs_max: int,
+        frame_bytes_max: int,
+        now_us: Callable[[], int],
+        welcome: Callable[[WelcomeAgent], agent_pb.Welcome],
+    ) -> None:
+        self.session = session
+        self.agent = agent
+        self.epoch = epoch
+        self.is_rejected = False
+        self.ended = asyncio.Event()
+        self.ending: tuple[grpc.StatusCode, str] | None = None
+        self._jobs_max = frame_jobs_max
+        self._bytes_max = frame_bytes_max
+        self._now_us = now_us
+        self._welcome = welcome
+        self._ready = asyncio.Event()
+        self._first: deque[agent_pb.BrokerFrame] = deque()
+        self._last: agent_pb.BrokerFrame | None = None
+        self._heartbeat = 0
+        self._accepted: list[AcceptOutcome] = []
+        self._refused: list[RefuseOutcome] = []
+        self._cancels: deque[CancelAttempt] = deque()
+        self._assigns: dict[tuple[JobKey, int], tuple[AssignJob, Body, bytes]] = {}
+        self._handlers: dict[type[Send], Callable[[Any], None]] = {
+            AcceptOutcome: self._accepted.append,
+            RefuseOutcome: self._refused.append,
+            CancelAttempt: self._cancel,
+            WelcomeAgent: self._begin,
+            RejectAgent: self._reject,
+            EndSession: self._end,
+        }
+
+    @property
+    def backlog(self) -> int:
+        """Assignments that were ordered and not handed to gRPC yet."""
+        return len(self._assigns)
+
+    # --- what is to be written --------------------------------------------------------------------------------------
+
+    def deliver(self, send: Send) -> None:
+        """Queue an order that carries no payload."""
+        self._handlers[type(send)](send)
+        self._ready.set()
+
+    def assign(self, order: AssignJob, payload: Body, checkpoint: bytes) -> None:
+        """Queue an assignment with its payload."""
+        self._assigns[order.job_key, order.attempt] = (order, payload, checkpoint)
+        self._ready.set()
+
+    def acknowledge(self, heartbeat_seq: int) -> None:
+        """Answer a heartbeat, at the edge: no engine, no commit."""
+        self._heartbeat = heartbeat_seq
+        self._ready.set()
+
+    def resync(self, reason: str) -> None:
+        """Ask for Hello again on this stream."""
+        self._first.append(agent_pb.BrokerFrame(resync=agent_pb.Resync(reason=reason)))
+        self._ready.set()
+
+    def go_away(self, reason: str) -> None:
+        """Say GoAway as the last frame; the writer ends after it."""
+        self._last = agent_pb.BrokerFrame(go_away=agent_pb.GoAway(reason=reason))
+        self._ready.set()
+
+    def _cancel(self, order: CancelAttempt) -> None:
+        # An unsent assignment needs not be sent; the agent answers the cancel of an attempt it does not know.
+        self._assigns.pop((order.job_key, order.attempt), None)
+        self._cancels.append(order)
+
+    def _begin(self, order: WelcomeAgent) -> None:
+        self._first.append(agent_pb.BrokerFrame(welcome=self._welcome(order)))
+
+    def _reject(self, order: RejectAgent) -> None:
+        self.reject(order.code, order.text, order.retry_after_us)
+
+    def reject(self, code: str, text: str, retry_after_us: int) -> None:
+        """Say why the session does not come about, as the last frame."""
+        self.is_rejected = True
+        self._last = agent_pb.BrokerFrame(
+            reject=agent_pb.Reject(
+                code=agent_pb.RejectCode.Value(f"REJECT_CODE_{code}"),
+                reason=text,
+                retry_after=duration_of(retry_after_us),
+                should_retry=retry_after_us > 0,
+            )
+        )
+        self._ready.set()
+
+    def _end(self, order: EndSession) -> None:
+        self.ending = END_CODES[order.reason]
+        self.ended.set()
+
+    # --- the writer -------------------------------------------------------------------------------------------------
+
+    async def write(self, write: Callable[[agent_pb.BrokerFrame], Awaitable[None]]) -> None:
+        """Write frames until the stream ends or the last frame is out. What gathers meanwhile shares the next frame."""
+        while True:
+            await self._ready.wait()
+            self._ready.clear()
+            while (frame := self._pack()) is not None:
+                await write(frame)
+            if self._last is not None:
+                await write(self._last)
+                return
+
+    def _pack(self) -> agent_pb.BrokerFrame | None:
+        """The next frame, or None if nothing waits."""
+        if self._first:
+            return self._first.popleft()
+        frame = agent_pb.BrokerFrame()
+        used = self._pack_acknowledgements(frame) + self._pack_cancels(frame)
+        used += self._pack_assigns(frame)
+        return frame if used else None
+
+    def _pack_acknowledgements(self, frame: agent_pb.BrokerFrame) -> int:
+        used = 0
+        if self._heartbeat:
+            frame.heartbeat_ack.seq, frame.heartbeat_ack.epoch = self._heartbeat, self.epoch
+            self._heartbeat = 0
+            used += 1
+        if self._accepted:
+            frame.outcomes_accepted.job_keys.extend([one.job_key for one in self._accepted])
+            frame.outcomes_accepted.attempts.extend([one.attempt for one in self._accepted])
+            used += len(self._accepted)
+            self._accepted.clear()
+        for refused in self._refused:
+            frame.outcomes_refused.add(job_key=refused.job_key, attempt=refused.attempt, reason=refused.reason)
+            used += 1
+        self._refused.clear()
+        return used
+
+    def _pack_cancels(self, frame: agent_pb.BrokerFrame) -> int:
+        used = 0
+        while self._cancels and used < self._jobs_max:
+            order = self._cancels.popleft()
+            frame.cancels.add(
+                job_key=order.job_key,
+                attempt=order.attempt,
+                reason=CANCEL_REASONS.get(order.reason, agent_pb.CANCEL_REASON_UNSPECIFIED),
+                grace=duration_of(order.grace_us),
+            )
+            used += 1
+        return used
+
+    def _pack_assigns(self, frame: agent_pb.BrokerFrame) -> int:
+        used = used_bytes = 0
+        for attempt, (order, payload, checkpoint) in self._assigns.items():
+            size = ASSIGN_BYTES + len(payload.content) + len(checkpoint)
+            if used and (used >= self._jobs_max or used_bytes + size > self._bytes_max):
+                break
+            used += 1
+            used_bytes += size
+            self._add_assign(frame, attempt, order, payload, checkpoint)
+        for attempt in list(self._assigns)[:used]:
+            del self._assigns[attempt]
+        return used
+
+    def _add_assign(
+        self,
+        frame: agent_pb.BrokerFrame,
+        attempt: tuple[JobKey, int],
+        order: AssignJob,
+        payload: Body,
+        checkpoint: bytes,
+    ) -> None:
+        message = frame.assigns.add(
+            job_key=attempt[0],
+            attempt=attempt[1],
+            job_id=order.job_id,
+            operation=order.operation,
+            payload=payload.content,
+            content_type=payload.content_type,
+        )
+        if order.run_timeout_us:
+            message.run_timeout.CopyFrom(duration_of(order.run_timeout_us))
+        if order.total_by_us:
+            message.total_remaining.CopyFrom(duration_of(max(0, order.total_by_us - self._now_us())))
+        if payload.metadata:
+            message.metadata.update(payload.metadata)
+        if checkpoint:
+            message.checkpoint = checkpoint
+        if order.exclusive:
+            message.exclusive = True

@@ -1,0 +1,146 @@
+"""Following jobs: what each watcher has not been told yet, bounded, and what it may go on from.
+
+The feed is an observer of the engine: it notes job keys after their commit. A watcher holds each changed key once, so a
+slow one gets the latest state of a job instead of a backlog; beyond its bound it is told that there was a gap.
+A resume token is the number of the last commit told. The feed remembers the keys of recent commits; what is older,
+or from before this broker took over, is a gap too.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from broker.dispatch.messages import Notice, Transition
+from broker.dispatch.model import GroupNo, JobKey, group_of
+from broker.errors import MalformedError
+
+REMEMBERED_MAX: Final = 200_000
+"""Changes that the feed remembers for those who resume."""
+
+
+class Watcher:
+    """Changed jobs of some groups that were not taken yet, each once, the one that changed first is taken first.
+
+    `taken_seq` is the commit up to which all was taken. `wants_new`: jobs that are new pass although they are not
+    among those that it was narrowed to, for their ids may have been asked for.
+    """
+
+    def __init__(self, groups: frozenset[GroupNo], keys_max: int, seq: int) -> None:
+        self.groups = groups
+        self.wants_new = False
+        self.taken_seq = seq
+        self._only: set[JobKey] | None = None
+        self._seq = seq
+        self._is_gap = False
+        self._keys_max = keys_max
+        self._changed: dict[JobKey, bool] = {}
+        self._ready = asyncio.Event()
+
+    def narrow(self, only: Iterable[JobKey], *, wants_new: bool) -> None:
+        """Tell of these jobs only, from what is noted already on."""
+        self._only = set(only)
+        self.wants_new = wants_new
+        self._changed = {key: is_new for key, is_new in self._changed.items() if self._passes(key, is_new=is_new)}
+
+    def note(self, key: JobKey, *, is_new: bool) -> None:
+        """This job changed."""
+        if not self._passes(key, is_new=is_new):
+            return
+        if key not in self._changed and len(self._changed) >= self._keys_max:
+            del self._changed[next(iter(self._changed))]
+            self._is_gap = True
+        self._changed[key] = is_new or self._changed.get(key, False)
+
+    def miss(self) -> None:
+        """Something cannot be told."""
+        self._is_gap = True
+
+    def settle(self, seq: int) -> None:
+        """All changes up to this commit were noted."""
+        self._seq = seq
+        if self._changed or self._is_gap:
+            self._ready.set()
+
+    async def take(self, most: int) -> tuple[list[JobKey], bool]:
+        """Wait for changes: up to `most` keys, and whether something before them was left out."""
+        await self._ready.wait()
+        keys = list(self._changed)[:most]
+        for key in keys:
+            del self._changed[key]
+        is_gap, self._is_gap = self._is_gap, False
+        if not self._changed:
+            self._ready.clear()
+            # Only now: whoever resumes from here would miss what was not taken.
+            self.taken_seq = self._seq
+        return keys, is_gap
+
+    def _passes(self, key: JobKey, *, is_new: bool) -> bool:
+        return self._only is None or key in self._only or (is_new and self.wants_new)
+
+
+class JobFeed:
+    """An `Observer` that tells watchers. `seq` is the last commit before it began to listen."""
+
+    def __init__(self, seq: int, remembered_max: int = REMEMBERED_MAX) -> None:
+        self._seq = seq
+        self._since_seq = seq
+        self._remembered: deque[tuple[int, JobKey, bool]] = deque()
+        self._remembered_max = remembered_max
+        self._watchers: set[Watcher] = set()
+
+    def watch(self, groups: frozenset[GroupNo], keys_max: int, resume_token: str) -> Watcher:
+        """Tell of changes from now on, or from a token on. Raises MalformedError for what is no token."""
+        watcher = Watcher(groups, keys_max, self._seq)
+        if resume_token:
+            self._resume(watcher, _seq_of(resume_token))
+        self._watchers.add(watcher)
+        return watcher
+
+    def leave(self, watcher: Watcher) -> None:
+        """The watcher is gone."""
+        self._watchers.discard(watcher)
+
+    def _resume(self, watcher: Watcher, seq: int) -> None:
+        if not self._since_seq <= seq <= self._seq:
+            watcher.miss()
+        for at_seq, key, is_new in self._remembered:
+            if at_seq > seq and group_of(key) in watcher.groups:
+                watcher.note(key, is_new=is_new)
+        watcher.taken_seq = min(seq, self._seq)
+        watcher.settle(self._seq)
+
+    def on_batch(self, notices: Sequence[Notice], commit_seq: int) -> None:
+        """Note what changed in this commit."""
+        remembered = self._remembered
+        for notice in notices:
+            if type(notice) is Transition:
+                remembered.append((commit_seq, notice.job_key, notice.from_state is None))
+        while len(remembered) > self._remembered_max:
+            self._since_seq = remembered.popleft()[0]
+        self._seq = commit_seq
+        for watcher in self._watchers:
+            self._tell(watcher, notices, commit_seq)
+
+    @staticmethod
+    def _tell(watcher: Watcher, notices: Sequence[Notice], commit_seq: int) -> None:
+        for notice in notices:
+            if type(notice) is Transition and notice.group in watcher.groups:
+                watcher.note(notice.job_key, is_new=notice.from_state is None)
+        watcher.settle(commit_seq)
+
+    def on_commit(self, seconds: float, events: int) -> None:
+        """Nothing: the batch tells."""
+
+    def on_full(self, queue: str) -> None:
+        """Nothing: metrics count it."""
+
+
+def _seq_of(token: str) -> int:
+    if not token.isdecimal():
+        raise MalformedError(
+            f"resume_token {token!r} is none: take the one of the last message that was read",
+            reason="MALFORMED_RESUME_TOKEN",
+            field="resume_token",
+        )
+    return int(token)

@@ -1,0 +1,231 @@
+"""The first schema."""
+
+from typing import Final
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+# There is no `downgrade`: a file of a newer release is refused, and what leads back is a copy of the older file.
+
+ROW_NO: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# Written out: a step never changes, whatever becomes of the words that the code uses today.
+IS_LIVE: Final = sa.text("state <> 'cancelled' AND state <> 'dead' AND state <> 'failed' AND state <> 'succeeded'")
+IS_FINISHED: Final = sa.text("finished_us > 0")
+
+
+def upgrade() -> None:
+    _people()
+    _agents()
+    _jobs()
+    _beside_jobs()
+    _fences()
+
+
+def _number(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger(), nullable=False)
+
+
+def _text(name: str) -> sa.Column[str]:
+    return sa.Column(name, sa.Text(), nullable=False)
+
+
+def _bytes(name: str, *, nullable: bool = False) -> sa.Column[bytes]:
+    return sa.Column(name, sa.LargeBinary(), nullable=nullable)
+
+
+def _people() -> None:
+    op.create_table(
+        "organisation",
+        sa.Column("org_no", ROW_NO, nullable=False),
+        _text("slug"),
+        _text("display_name"),
+        _number("created_us"),
+        sa.PrimaryKeyConstraint("org_no"),
+        sa.UniqueConstraint("slug", name="organisation_slug"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "agent_group",
+        sa.Column("group_no", ROW_NO, nullable=False),
+        _number("org_no"),
+        _text("slug"),
+        _text("display_name"),
+        _text("description"),
+        _text("kind"),
+        sa.Column("central_logging", sa.Boolean(), nullable=False),
+        _number("created_us"),
+        sa.ForeignKeyConstraint(["org_no"], ["organisation.org_no"]),
+        sa.PrimaryKeyConstraint("group_no"),
+        sa.UniqueConstraint("org_no", "slug", name="agent_group_slug"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "environment",
+        sa.Column("environment_no", ROW_NO, nullable=False),
+        _number("org_no"),
+        _text("slug"),
+        _text("display_name"),
+        _text("description"),
+        _number("target_group_no"),
+        _number("created_us"),
+        sa.ForeignKeyConstraint(["org_no"], ["organisation.org_no"]),
+        sa.PrimaryKeyConstraint("environment_no"),
+        sa.UniqueConstraint("org_no", "slug", name="environment_slug"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "environment_group",
+        _number("environment_no"),
+        _number("group_no"),
+        _number("place"),
+        sa.ForeignKeyConstraint(["environment_no"], ["environment.environment_no"]),
+        sa.ForeignKeyConstraint(["group_no"], ["agent_group.group_no"]),
+        sa.PrimaryKeyConstraint("environment_no", "group_no"),
+    )
+
+
+def _agents() -> None:
+    op.create_table(
+        "agent",
+        _number("agent_no"),
+        _number("group_no"),
+        _text("agent_id"),
+        _text("admin"),
+        _number("created_us"),
+        _number("last_connected_us"),
+        _bytes("incarnation"),
+        sa.PrimaryKeyConstraint("group_no", "agent_no"),
+        sa.UniqueConstraint("group_no", "agent_id", name="agent_id_in_group"),
+    )
+    op.create_table(
+        "operation_policy",
+        _number("group_no"),
+        _number("no"),
+        sa.Column("exclusive", sa.Boolean(), nullable=False),
+        _text("on_loss"),
+        _number("failures_max"),
+        _number("crashes_max"),
+        _number("bounces_max"),
+        _number("backoff_first_us"),
+        _number("backoff_max_us"),
+        _number("cancel_grace_us"),
+        sa.PrimaryKeyConstraint("group_no", "no"),
+    )
+    op.create_table(
+        "label_set",
+        _number("group_no"),
+        _number("labels_no"),
+        _text("operation"),
+        _text("labels"),
+        sa.PrimaryKeyConstraint("group_no", "labels_no"),
+    )
+
+
+def _jobs() -> None:
+    op.create_table(
+        "job",
+        sa.Column("job_key", ROW_NO, autoincrement=False, nullable=False),
+        _bytes("job_id"),
+        _number("group_no"),
+        _number("environment_no"),
+        _text("operation"),
+        _number("policy_no"),
+        _number("labels_no"),
+        _number("level"),
+        _text("fairness"),
+        _text("limit_key"),
+        _bytes("digest"),
+        _number("payload_bytes"),
+        _number("accepted_us"),
+        _number("not_before_us"),
+        _number("schedule_by_us"),
+        _number("run_timeout_us"),
+        _number("total_by_us"),
+        _number("requeued_from"),
+        _text("state"),
+        _text("phase"),
+        _number("order_us"),
+        _number("attempt"),
+        _number("agent_no"),
+        _number("assigned_us"),
+        _number("started_us"),
+        _number("finished_us"),
+        _text("code"),
+        _text("message"),
+        _number("failures"),
+        _number("crashes"),
+        _number("bounces"),
+        _number("cancel_requested"),
+        _text("stop_reason"),
+        _text("idempotency_key"),
+        _bytes("payload", nullable=True),
+        _text("payload_type"),
+        _text("metadata"),
+        _bytes("result", nullable=True),
+        _text("result_type"),
+        sa.PrimaryKeyConstraint("job_key"),
+    )
+    op.create_index(
+        "job_finished", "job", ["group_no", "finished_us"], sqlite_where=IS_FINISHED, postgresql_where=IS_FINISHED
+    )
+    op.create_index("job_id_in_group", "job", ["job_id", "group_no"], unique=True)
+    op.create_index("job_live", "job", ["group_no", "job_key"], sqlite_where=IS_LIVE, postgresql_where=IS_LIVE)
+
+
+def _beside_jobs() -> None:
+    op.create_table(
+        "blob", _number("job_key"), _text("kind"), _bytes("content"), sa.PrimaryKeyConstraint("job_key", "kind")
+    )
+    op.create_table(
+        "attempt",
+        _number("job_key"),
+        _number("attempt"),
+        _number("agent_no"),
+        _number("assigned_us"),
+        _number("started_us"),
+        _number("ended_us"),
+        _text("ending"),
+        _text("code"),
+        sa.PrimaryKeyConstraint("job_key", "attempt"),
+    )
+    op.create_table(
+        "transition",
+        sa.Column("transition_no", ROW_NO, nullable=False),
+        _number("commit_seq"),
+        _number("group_no"),
+        _number("job_key"),
+        _number("attempt"),
+        _number("at_us"),
+        _text("from_state"),
+        _text("to_state"),
+        _text("reason"),
+        _number("agent_no"),
+        _text("actor"),
+        sa.PrimaryKeyConstraint("transition_no"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("transition_job", "transition", ["job_key"])
+    op.create_table(
+        "submission_key",
+        _number("group_no"),
+        _text("key"),
+        _number("job_key"),
+        _bytes("digest"),
+        _number("expires_us"),
+        sa.PrimaryKeyConstraint("group_no", "key"),
+    )
+
+
+def _fences() -> None:
+    op.create_table(
+        "group_epoch",
+        sa.Column("group_no", ROW_NO, autoincrement=False, nullable=False),
+        _number("epoch"),
+        _number("acceptance_no"),
+        sa.PrimaryKeyConstraint("group_no"),
+    )
+    op.create_table(
+        "broker_batch", _text("broker_id"), _number("seq"), _number("at_us"), sa.PrimaryKeyConstraint("broker_id")
+    )

@@ -1,0 +1,1 @@
+"""One file a step, in one line: each names the one before it."""

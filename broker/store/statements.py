@@ -1,0 +1,103 @@
+"""The statements of the hot path, in SQLite's words: built from the tables and the rows that are bound to them.
+
+Each binds a row as it is, without a dictionary between: at a batch of 256 jobs Python's share decides. Values are
+always bound; what is put into the text are names of tables and columns, and marks.
+"""
+
+from typing import Final
+
+from sqlalchemy import Table
+
+from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, JobUpdate, KeyRow, TransitionRow
+from broker.store import schema
+
+
+def _insert(table: Table, columns: tuple[str, ...]) -> str:
+    unknown = set(columns) - set(table.c.keys())
+    assert not unknown, f"{table.name} has no {unknown}"
+    return f'INSERT INTO "{table.name}" ({_names(columns)}) VALUES ({", ".join("?" * len(columns))})'
+
+
+def _update(table: Table, columns: tuple[str, ...]) -> str:
+    (key,) = (column.name for column in table.primary_key)
+    changes = ", ".join(f'"{name}" = ?' for name in columns)
+    return f'UPDATE "{table.name}" SET {changes} WHERE "{key}" = ?'
+
+
+def _upsert(table: Table, columns: tuple[str, ...]) -> str:
+    keys = tuple(column.name for column in table.primary_key)
+    changes = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in keys)
+    return f"{_insert(table, columns)} ON CONFLICT ({_names(keys)}) DO UPDATE SET {changes}"
+
+
+def _once(table: Table, columns: tuple[str, ...]) -> str:
+    return f"{_insert(table, columns)} ON CONFLICT DO NOTHING"
+
+
+def _names(columns: tuple[str, ...]) -> str:
+    return ", ".join(f'"{name}"' for name in columns)
+
+
+JOB_COLUMNS: Final = _names(JobRow._fields)
+BODY_COLUMNS: Final = ("idempotency_key", "payload", "payload_type", "metadata", "result", "result_type")
+
+INSERT_JOB: Final = _insert(schema.job, JobRow._fields + BODY_COLUMNS)
+UPDATE_JOB: Final = _update(schema.job, JobUpdate._fields[:-1])
+FINISH_JOB: Final = _update(schema.job, (*JobUpdate._fields[:-1], "result", "result_type"))
+PUT_BLOB: Final = _upsert(schema.blob, ("job_key", "kind", "content"))
+# An attempt that was lost and comes back with its outcome ends twice; the last word counts.
+PUT_ATTEMPT: Final = _upsert(schema.attempt, AttemptRow._fields)
+INSERT_TRANSITION: Final = _insert(schema.transition, ("commit_seq", *TransitionRow._fields))
+PUT_AGENT: Final = _upsert(schema.agent, AgentRow._fields)
+INSERT_LABEL_SET: Final = _once(schema.label_set, ("group_no", "labels_no", "operation", "labels"))
+INSERT_POLICY: Final = _once(schema.operation_policy, tuple(schema.operation_policy.c.keys()))
+# Takes the place of an expired key only; the last value is the time that expiry is measured against.
+PUT_KEY: Final = f"{_upsert(schema.submission_key, KeyRow._fields)} WHERE submission_key.expires_us <= ?"
+
+NEXT_BATCH: Final = "UPDATE broker_batch SET seq = ?, at_us = max(at_us, ?) WHERE broker_id = ? AND seq = ?"
+# One statement fences the group and counts its acceptances: it touches no row if the epoch is stale.
+HOLD_GROUP: Final = "UPDATE group_epoch SET acceptance_no = max(acceptance_no, ?) WHERE group_no = ? AND epoch = ?"
+GROUP_EPOCH: Final = "SELECT epoch FROM group_epoch WHERE group_no = ?"
+
+LIVE_JOBS: Final = (
+    f"SELECT {JOB_COLUMNS} FROM job WHERE group_no = ? AND job_key > ? AND {schema.IS_LIVE} ORDER BY job_key LIMIT ?"
+)
+
+
+def jobs_by_id(count: int) -> str:
+    """(job_id, group_no, job_key, digest) of the jobs that have one of `count` ids."""
+    marks = ", ".join("?" * count)
+    return f"SELECT job_id, group_no, job_key, digest FROM job WHERE job_id IN ({marks})"
+
+
+def live_keys(count: int) -> str:
+    """(group_no, key, job_key, digest) of `count` (group, key) pairs, then the time that expiry is measured against."""
+    marks = ", ".join(["(?, ?)"] * count)
+    # CROSS keeps SQLite from reading the whole table once it holds few keys.
+    return (
+        f'WITH wanted(group_no, "key") AS (VALUES {marks}) '
+        'SELECT group_no, "key", job_key, digest FROM wanted CROSS JOIN submission_key USING (group_no, "key") '
+        "WHERE expires_us > ?"
+    )
+
+
+def bodies(count: int) -> str:
+    """(job_key, payload, payload_type, metadata, large payload) of `count` jobs that have a payload."""
+    marks = ", ".join("?" * count)
+    return (
+        "SELECT job.job_key, payload, payload_type, metadata, content "
+        "FROM job LEFT JOIN blob ON blob.job_key = job.job_key AND blob.kind = 'payload' "
+        f"WHERE job.job_key IN ({marks})"
+    )
+
+
+def blobs(count: int) -> str:
+    """(job_key, content) of the blobs of one kind (the first value) of `count` jobs."""
+    marks = ", ".join("?" * count)
+    return f"SELECT job_key, content FROM blob WHERE kind = ? AND job_key IN ({marks})"
+
+
+def jobs_by_key(count: int) -> str:
+    """`JobRow` and idempotency key of `count` jobs, by key."""
+    marks = ", ".join("?" * count)
+    return f"SELECT {JOB_COLUMNS}, idempotency_key FROM job WHERE job_key IN ({marks}) ORDER BY job_key"

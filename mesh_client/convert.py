@@ -1,0 +1,216 @@
+"""Between protobuf and plain values: the only module that knows both."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from mesh_client.errors import MalformedError, error_of_status
+from mesh_client.jobs import (
+    AgentVerdict,
+    Explanation,
+    Failure,
+    JobChange,
+    JobResult,
+    JobSpec,
+    JobState,
+    JobView,
+    SubmittedJob,
+)
+from mesh_client.names import id_bytes, id_text, new_id, part_after
+from mesh_client.resources import AgentView, EnvironmentView, GroupView, OrganizationView
+from protos.mesh.v1 import admin_service_pb2 as admin
+from protos.mesh.v1 import job_pb2, job_service_pb2
+
+JSON_TYPE = "application/json"
+
+
+def spec_message(spec: JobSpec) -> job_service_pb2.JobSpec:
+    """A submission on the wire. One without a job id gets a new one. Raises MalformedError."""
+    message = job_service_pb2.JobSpec(
+        job_id=new_id() if spec.job_id is None else id_bytes(spec.job_id),
+        operation=spec.operation,
+        payload=spec.payload,
+        content_type=spec.content_type,
+        priority=spec.priority,
+        labels=spec.labels,
+        fairness_key=spec.fairness_key,
+        idempotency_key=spec.idempotency_key,
+        metadata=spec.metadata,
+    )
+    if spec.json is not None:
+        _put_json(message, spec)
+    if spec.delay_s is not None:
+        message.delay.CopyFrom(_duration(spec.delay_s))
+    if spec.start_at is not None:
+        message.start_at.CopyFrom(_timestamp(spec.start_at))
+    if spec.schedule_to_start_s is not None:
+        message.schedule_to_start.CopyFrom(_duration(spec.schedule_to_start_s))
+    if spec.run_timeout_s is not None:
+        message.run_timeout.CopyFrom(_duration(spec.run_timeout_s))
+    if spec.total_timeout_s is not None:
+        message.total_timeout.CopyFrom(_duration(spec.total_timeout_s))
+    return message
+
+
+def submitted_job(result: job_service_pb2.SubmitResult, sent: job_service_pb2.JobSpec, is_own_id: bool) -> SubmittedJob:
+    """The answer to one submission. An id that this client made is a duplicate of a retry only, which is none."""
+    job_id = id_text(result.job_id or sent.job_id)
+    if result.HasField("error"):
+        return SubmittedJob(job_id, error=error_of_status(result.error))
+    duplicate = result.duplicate and not (is_own_id and result.job_id == sent.job_id)
+    return SubmittedJob(job_id, result.job_key, duplicate)
+
+
+def job_view(job: job_pb2.Job) -> JobView:
+    """A job as the broker knows it."""
+    return JobView(
+        job_id=job.job_id,
+        job_key=job.job_key,
+        organization=part_after(job.name, "organizations"),
+        group=part_after(job.group, "groups"),
+        environment=part_after(job.environment, "environments"),
+        operation=job.operation,
+        state=JobState(_word(job_pb2.JobState.Name(job.state), "JOB_STATE_")),
+        attempt=job.attempt,
+        agent=job.agent,
+        priority=job.priority,
+        labels=dict(job.labels),
+        fairness_key=job.fairness_key,
+        accepted_at=_time(job, "accepted_at"),
+        not_before=_time(job, "not_before"),
+        assigned_at=_time(job, "assigned_at"),
+        started_at=_time(job, "started_at"),
+        finished_at=_time(job, "finished_at"),
+        failure=_failure(job),
+        failures=job.failures,
+        crashes=job.crashes,
+        bounces=job.bounces,
+        cancel_requested=job.cancel_requested,
+        result=JobResult(job.result.content, job.result.content_type) if job.HasField("result") else None,
+        requeued_from=job.requeued_from,
+        checkpoint=job.checkpoint,
+        idempotency_key=job.idempotency_key,
+    )
+
+
+def job_change(response: job_service_pb2.WatchJobsResponse) -> JobChange:
+    """One message of a watch."""
+    return JobChange(tuple(map(job_view, response.jobs)), response.resume_token, response.gap)
+
+
+def explanation(response: job_service_pb2.ExplainJobResponse) -> Explanation:
+    """Why a job is where it is."""
+    verdicts = tuple(AgentVerdict(verdict.agent, verdict.eligible, verdict.reason) for verdict in response.agents)
+    return Explanation(response.summary, response.next_step, verdicts)
+
+
+def organization_view(organization: admin.Organization) -> OrganizationView:
+    """An organization."""
+    return OrganizationView(
+        organization=part_after(organization.name, "organizations"),
+        display_name=organization.display_name,
+        description=organization.description,
+        created_at=_time(organization, "created_at"),
+        etag=organization.etag,
+    )
+
+
+def environment_view(environment: admin.Environment) -> EnvironmentView:
+    """An environment."""
+    return EnvironmentView(
+        environment=part_after(environment.name, "environments"),
+        display_name=environment.display_name,
+        description=environment.description,
+        target_group=part_after(environment.target_group, "groups"),
+        groups=tuple(part_after(group, "groups") for group in environment.groups),
+        created_at=_time(environment, "created_at"),
+        etag=environment.etag,
+    )
+
+
+def group_view(group: admin.Group) -> GroupView:
+    """A group with its derived status."""
+    return GroupView(
+        group=part_after(group.name, "groups"),
+        display_name=group.display_name,
+        description=group.description,
+        kind=_word(admin.GroupKind.Name(group.kind), "GROUP_KIND_"),
+        central_logging=group.central_logging,
+        status=_word(admin.GroupStatus.Name(group.status), "GROUP_STATUS_"),
+        agents_active=group.agents_active,
+        agents_total=group.agents_total,
+        environments=tuple(part_after(environment, "environments") for environment in group.environments),
+        created_at=_time(group, "created_at"),
+        etag=group.etag,
+    )
+
+
+def agent_view(agent: admin.Agent) -> AgentView:
+    """An agent as it was last heard."""
+    return AgentView(
+        agent=part_after(agent.name, "agents"),
+        group=part_after(agent.name, "groups"),
+        display_name=agent.display_name,
+        status=_word(admin.AgentStatus.Name(agent.status), "AGENT_STATUS_"),
+        version=agent.version,
+        host=agent.host,
+        pid=agent.pid,
+        user=agent.user,
+        os=agent.os,
+        ip=agent.ip,
+        peer=agent.peer,
+        operations=tuple(agent.operations),
+        labels=dict(agent.labels),
+        slots=agent.slots,
+        capacity=agent.capacity,
+        live=agent.live,
+        connected_at=_time(agent, "connected_at"),
+        started_at=_time(agent, "started_at"),
+        last_heard_at=_time(agent, "last_heard_at"),
+        created_at=_time(agent, "created_at"),
+        etag=agent.etag,
+    )
+
+
+def _put_json(message: job_service_pb2.JobSpec, spec: JobSpec) -> None:
+    if spec.payload:
+        raise MalformedError("give a job either payload or json, not both", reason="PAYLOAD_TWICE")
+    try:
+        message.payload = json.dumps(spec.json, separators=(",", ":"), ensure_ascii=False).encode()
+    except (TypeError, ValueError) as error:
+        raise MalformedError(f"the payload cannot be written as JSON: {error}", reason="PAYLOAD_JSON") from error
+    message.content_type = spec.content_type or JSON_TYPE
+
+
+def _duration(seconds: float) -> Duration:
+    duration = Duration()
+    duration.FromTimedelta(timedelta(seconds=seconds))
+    return duration
+
+
+def _timestamp(at: datetime) -> Timestamp:
+    if at.tzinfo is None:
+        raise MalformedError(f"{at.isoformat()} has no time zone; add one, for example datetime.UTC", reason="START_AT")
+    timestamp = Timestamp()
+    timestamp.FromDatetime(at.astimezone(UTC))
+    return timestamp
+
+
+def _time(message: Message, field: str) -> datetime | None:
+    if not message.HasField(field):
+        return None
+    timestamp: Timestamp = getattr(message, field)
+    return timestamp.ToDatetime(UTC)
+
+
+def _failure(job: job_pb2.Job) -> Failure | None:
+    if not job.HasField("failure"):
+        return None
+    return Failure(job.failure.code, job.failure.message, job.failure.retryable)
+
+
+def _word(name: str, prefix: str) -> str:
+    return name.removeprefix(prefix).lower()

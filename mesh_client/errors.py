@@ -1,0 +1,181 @@
+"""What a call can end in, by what the caller can do about it.
+
+    MeshClientError
+    +-- MalformedError      not well formed, or beyond a limit: change the request
+    +-- NotFoundError       names something that does not exist (or that is not yours to see)
+    +-- DeniedError         not known, or not allowed
+    +-- ConflictError       the same key with other content, or a name that is taken
+    +-- WrongStateError     exists, but not in a state that allows this
+    +-- FullError           a bound is reached: try again after `retry_after_s`
+    +-- UnavailableError    no broker answered until the deadline
+    +-- MeshTimeoutError    answered, but what was waited for did not happen in time
+    `-- InternalError       a bug of the broker; the text has what to report
+
+`reason` is the stable machine name from ErrorInfo; `exit_code` is what a command line program should end with.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import grpc
+import grpc.aio
+from google.protobuf.any_pb2 import Any as PackedDetail
+from google.protobuf.message import DecodeError
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+STATUS_DETAILS_KEY: Final = "grpc-status-details-bin"
+LOST_STATUS: Final = "Internal error from Core"
+"""What grpc.aio puts over the real status of a stream that the other side ended while it was written to."""
+REASON_LOST: Final = "STATUS_LOST"
+
+
+class MeshClientError(Exception):
+    """Root of all errors of this package. `details` are facts for programs, from ErrorInfo."""
+
+    exit_code = 1
+    default_reason = "FAILED"
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        reason: str = "",
+        retry_after_s: float | None = None,
+        details: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.text = text
+        self.reason = reason or self.default_reason
+        self.retry_after_s = retry_after_s
+        self.details = details or {}
+
+
+class MalformedError(MeshClientError):
+    """The request is not well formed or passes a limit."""
+
+    exit_code = 2
+    default_reason = "MALFORMED"
+
+
+class NotFoundError(MeshClientError):
+    """The request names something that does not exist."""
+
+    exit_code = 3
+    default_reason = "NOT_FOUND"
+
+
+class DeniedError(MeshClientError):
+    """Who asks is not known, or may not do this."""
+
+    exit_code = 4
+    default_reason = "DENIED"
+
+
+class UnavailableError(MeshClientError):
+    """No broker answered, or it cannot serve now. Whether it acted is not known; jobs may be submitted again."""
+
+    exit_code = 5
+    default_reason = "UNAVAILABLE"
+
+
+class FullError(MeshClientError):
+    """A bound is reached; nothing was changed."""
+
+    exit_code = 5
+    default_reason = "FULL"
+
+
+class MeshTimeoutError(MeshClientError):
+    """What was waited for did not happen in time."""
+
+    exit_code = 5
+    default_reason = "TIMEOUT"
+
+
+class ConflictError(MeshClientError):
+    """The key is taken by other content, or the name by something else."""
+
+    exit_code = 6
+    default_reason = "ALREADY_EXISTS"
+
+
+class WrongStateError(MeshClientError):
+    """What is named exists, but its state does not allow this."""
+
+    exit_code = 6
+    default_reason = "WRONG_STATE"
+
+
+class InternalError(MeshClientError):
+    """A bug of the broker."""
+
+    default_reason = "INTERNAL"
+
+
+ERROR_OF_CODE: Final[dict[int, type[MeshClientError]]] = {
+    code_pb2.INVALID_ARGUMENT: MalformedError,
+    code_pb2.OUT_OF_RANGE: MalformedError,
+    code_pb2.NOT_FOUND: NotFoundError,
+    code_pb2.ALREADY_EXISTS: ConflictError,
+    code_pb2.PERMISSION_DENIED: DeniedError,
+    code_pb2.UNAUTHENTICATED: DeniedError,
+    code_pb2.FAILED_PRECONDITION: WrongStateError,
+    code_pb2.ABORTED: WrongStateError,
+    code_pb2.RESOURCE_EXHAUSTED: FullError,
+    code_pb2.UNAVAILABLE: UnavailableError,
+    # A call that this side cancels ends in asyncio.CancelledError: this one was ended by a broker that stops.
+    code_pb2.CANCELLED: UnavailableError,
+    code_pb2.DEADLINE_EXCEEDED: MeshTimeoutError,
+    code_pb2.INTERNAL: InternalError,
+    code_pb2.UNKNOWN: InternalError,
+}
+
+
+def error_of_status(status: status_pb2.Status) -> MeshClientError:
+    """The error that a `google.rpc.Status` says, with reason, field violations and retry delay from its details."""
+    reason, retry_after_s, details, fields = "", None, {}, []
+    for packed in status.details:
+        match _unpacked(packed):
+            case error_details_pb2.ErrorInfo() as info:
+                reason, details = info.reason, dict(info.metadata)
+            case error_details_pb2.RetryInfo() as retry:
+                retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
+            case error_details_pb2.BadRequest() as bad:
+                fields = [f"{item.field}: {item.description}" for item in bad.field_violations]
+    text = "; ".join(filter(None, [status.message, *(field for field in fields if field not in status.message)]))
+    kind = ERROR_OF_CODE.get(status.code, MeshClientError)
+    return kind(text or kind.default_reason, reason=reason, retry_after_s=retry_after_s, details=details)
+
+
+def error_of_call(error: grpc.aio.AioRpcError, target: str) -> MeshClientError:
+    """The error that a failed call says. `target` is named where no broker was reached."""
+    packed = _packed_status(error.trailing_metadata() or ())
+    if packed is not None and packed.code == error.code().value[0]:
+        return error_of_status(packed)
+    text = error.details() or error.code().name
+    if error.code() is grpc.StatusCode.INTERNAL and text == LOST_STATUS:
+        return UnavailableError(f"the broker at {target} ended the stream", reason=REASON_LOST)
+    if error.code() is grpc.StatusCode.CANCELLED:
+        text = f"the broker at {target} ended the call"
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        text = f"No answer from the broker at {target} ({text}). Is it running? `mesh serve --dev` starts one."
+    return ERROR_OF_CODE.get(error.code().value[0], MeshClientError)(text, reason=error.code().name)
+
+
+def _packed_status(metadata: Iterable[tuple[str, str | bytes]]) -> status_pb2.Status | None:
+    for key, value in metadata:
+        if key == STATUS_DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value)
+            except DecodeError:
+                return None
+    return None
+
+
+def _unpacked(packed: PackedDetail) -> object:
+    for kind in (error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo, error_details_pb2.BadRequest):
+        if packed.Is(kind.DESCRIPTOR):
+            detail = kind()
+            packed.Unpack(detail)
+            return detail
+    return None

@@ -1,0 +1,1 @@
+"""The wire contract: sources, the modules generated from them, and their generator."""

@@ -1,0 +1,1 @@
+"""Wire packages of the mesh, by version."""

@@ -1,0 +1,1 @@
+"""Modules generated from descriptors that other distributions carry without their Python module."""

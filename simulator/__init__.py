@@ -1,0 +1,1 @@
+"""The simulator: the broker's own dispatcher in virtual time. See `simulator.world`."""

@@ -1,0 +1,48 @@
+import random
+
+import pytest
+
+from agent_stub.backoff import Backoff
+
+
+class Fixed:
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    def random(self) -> float:
+        return self.value
+
+
+def test_backoff_doubles_its_range_up_to_the_cap() -> None:
+    backoff = Backoff(Fixed(0.5))
+    delays = [backoff.next_delay_s() for _ in range(12)]
+    assert delays[:5] == pytest.approx([0.05, 0.1, 0.2, 0.4, 0.8])
+    assert delays[-1] == pytest.approx(15.0)
+
+
+def test_backoff_first_delay_is_anywhere_in_the_first_tenth_of_a_second() -> None:
+    generator = random.Random(7)
+    delays = [Backoff(generator).next_delay_s() for _ in range(2_000)]
+    assert 0.0 <= min(delays) < 0.002
+    assert 0.098 < max(delays) < 0.1
+    assert sum(delays) / len(delays) == pytest.approx(0.05, rel=0.05)
+
+
+def test_backoff_never_dials_before_the_peer_allows_and_spreads_beyond() -> None:
+    backoff = Backoff(Fixed(0.5))
+    assert backoff.next_delay_s(retry_after_s=3.0) == pytest.approx(3.05)
+    assert backoff.next_delay_s(retry_after_s=-1.0) == pytest.approx(0.1)
+
+
+def test_backoff_begins_again_when_a_session_came_about() -> None:
+    backoff = Backoff(Fixed(1.0))
+    for _ in range(10):
+        backoff.next_delay_s()
+    backoff.reset()
+    assert backoff.next_delay_s() == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(("first_s", "cap_s"), [(0.0, 1.0), (2.0, 1.0)])
+def test_backoff_refuses_a_range_that_is_none(first_s: float, cap_s: float) -> None:
+    with pytest.raises(ValueError, match="back-off needs"):
+        Backoff(Fixed(0.0), first_s, cap_s)

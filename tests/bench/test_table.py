@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from io import StringIO
+from typing import Any
+
+from rich.console import Console
+
+from bench.figures import figure
+from bench.table import show
+
+RESULTS: dict[str, Any] = {
+    "calibration": {"loop_ns": figure([25.0, 26.0], "ns")},
+    "dispatch": [
+        {"agents": 1_000, "queued": 0, "rounds": 2, "us_per_job": {"median": 12.5, "min": 12.0, "max": 13.0}},
+    ],
+    "end_to_end": {
+        "jobs": 30_000,
+        "synchronous": "FULL",
+        "jobs_per_s": figure([15_000.0], "1/s", 0),
+        "fsyncs": figure([], "1"),
+        "cpu_us_per_job": {"broker": figure([55.5], "us")},
+    },
+    "open_loop": [
+        {
+            "rate": 500.0,
+            "achieved": figure([499.5], "1/s"),
+            "p50_ms": figure([4.5], "ms"),
+            "p99_ms": figure([9.5], "ms"),
+            "p999_ms": figure([19.5], "ms"),
+        }
+    ],
+    "memory": {"bytes_per_queued_job": 784.4, "n": 100_000},
+}
+
+
+def test_table_shows_every_figure_with_its_unit_and_says_what_was_not_measured() -> None:
+    out = StringIO()
+
+    show(Console(file=out, width=120, highlight=False), RESULTS)
+
+    for words in ("12.5", "15,000.0 1/s", "55.5 us", "4.5 ms", "784 bytes", "25.5 ns (spread 1.0)", "not measured"):
+        assert words in out.getvalue()

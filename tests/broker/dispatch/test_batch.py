@@ -1,0 +1,105 @@
+"""One batch, one commit: what is released when, and what a failed commit leaves."""
+
+import random
+
+import pytest
+
+from broker.dispatch.batch import Batch, Batcher
+from broker.dispatch.dispatcher import Dispatcher
+from broker.dispatch.messages import (
+    AgentAdded,
+    AgentConnected,
+    AssignJob,
+    Event,
+    JobAccepted,
+    JobSubmitted,
+)
+from broker.dispatch.model import AgentNo, DispatchPolicy, GroupNo, OperationPolicy, SessionId
+
+ONE, TWO = GroupNo(1), GroupNo(2)
+POLICY = OperationPolicy(no=1)
+
+
+def submission(ticket: int) -> JobSubmitted:
+    return JobSubmitted(ticket, ticket.to_bytes(16, "big"), "echo", POLICY, b"digest", delay_us=0)
+
+
+@pytest.fixture
+def batcher() -> Batcher:
+    made = Batcher(40)
+    for group in (ONE, TWO):
+        made.add(group, Dispatcher(group, DispatchPolicy(), int(group), random.Random(1)))
+    return made
+
+
+def connected(batcher: Batcher, group: GroupNo) -> None:
+    agent = AgentNo(group)
+    hello = AgentConnected(agent, SessionId(group), b"i" * 16, 1, 4, 4, 1, frozenset({"echo"}), frozenset())
+    events: list[tuple[GroupNo, Event]] = [(group, AgentAdded(0, agent, "a")), (group, hello)]
+    batcher.run(1_000, events)
+    batcher.committed()
+
+
+def test_batcher_makes_one_commit_of_all_groups_and_keeps_their_epochs(batcher: Batcher) -> None:
+    batch = batcher.run(1_000, [(TWO, submission(1)), (ONE, submission(2)), (TWO, submission(3))])
+    assert batch.seq == 41
+    assert list(batch.writes) == [ONE, TWO]
+    assert batch.epochs == {ONE: 1, TWO: 2}
+    assert [len(writes.inserts) for writes in batch.writes.values()] == [1, 2]
+
+
+def test_batcher_steps_nothing_while_a_batch_is_pending(batcher: Batcher) -> None:
+    batcher.run(1_000, [(ONE, submission(1))])
+    with pytest.raises(AssertionError, match="pending"):
+        batcher.run(2_000, [(ONE, submission(2))])
+    batcher.committed()
+    assert batcher.run(2_000, [(ONE, submission(2))]).seq == 42
+
+
+def test_batcher_writes_a_job_once_that_is_queued_and_assigned_in_one_batch(batcher: Batcher) -> None:
+    connected(batcher, ONE)
+    batch = batcher.run(2_000, [(ONE, submission(1))])
+    (row,) = batch.writes[ONE].inserts
+    assert (row.state, row.phase, row.attempt) == ("assigned", "sent", 1)
+    assert not batch.writes[ONE].updates
+    assert [type(reply) for reply in batch.replies()] == [JobAccepted]
+    assert [type(send) for send in batch.sends()] == [AssignJob]
+
+
+def test_batcher_needs_no_commit_when_nothing_durable_changed(batcher: Batcher) -> None:
+    batch = batcher.run(1_000, [])
+    assert batch.seq == 0
+    assert batcher.pending is None
+
+
+def test_batcher_drops_the_part_of_groups_that_it_lost_and_commits_the_rest(batcher: Batcher) -> None:
+    batcher.run(1_000, [(ONE, submission(1)), (TWO, submission(2))])
+    rest = batcher.stale([ONE])
+    assert list(rest.writes) == [TWO]
+    assert batcher.get(ONE) is None
+    assert [reply.ticket for reply in batcher.committed().replies()] == [2]
+
+
+def test_batcher_releases_an_empty_rest_without_a_commit(batcher: Batcher) -> None:
+    batcher.run(1_000, [(ONE, submission(1))])
+    rest: Batch = batcher.stale([ONE])
+    assert (rest.seq, batcher.pending, batcher.seq) == (0, None, 40)
+
+
+def test_batcher_drops_events_of_groups_that_it_does_not_drive(batcher: Batcher) -> None:
+    batch = batcher.run(1_000, [(GroupNo(9), submission(1))])
+    assert not batch.effects
+
+
+def test_batcher_wakes_each_group_at_its_own_deadline(batcher: Batcher) -> None:
+    late = submission(1)
+    soon = JobSubmitted(2, b"2" * 16, "echo", POLICY, b"digest", delay_us=5_000_000)
+    batcher.run(1_000_000, [(ONE, late), (TWO, soon)])
+    batcher.committed()
+    due_us = batcher.next_deadline_us()
+    assert due_us is not None
+    while batcher.next_deadline_us() is not None and (due_us := batcher.next_deadline_us() or 0) < 6_000_000:
+        batcher.run(due_us, [])
+    batch = batcher.run(6_000_000, [])
+    assert [row.state for row in batch.writes[TWO].updates] == ["queued"]
+    assert ONE not in batch.effects

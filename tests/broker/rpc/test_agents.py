@@ -1,0 +1,548 @@
+"""The agent stream over real gRPC: what a well-behaved agent gets, and what any other one does not do to the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import grpc
+import pytest
+
+from broker.app import Broker
+from broker.dispatch.model import AgentNo, GroupNo, Link
+from broker.rpc.agents import HelloRate
+from broker.store.base import CommitOutcome, CommitRequest, CommitStatus
+from protos.mesh.v1 import admin_service_pb2 as admin_pb
+from protos.mesh.v1 import agent_service_pb2 as pb
+from protos.mesh.v1 import job_pb2
+from protos.mesh.v1.job_service_pb2 import CancelJobRequest
+from tests.broker.rpc.peer import (
+    CONNECT,
+    Key,
+    agent_on,
+    attempts,
+    hello,
+    key_of,
+    stream_to,
+    succeeded,
+)
+from tests.broker.running import PARENT, WAIT_S, Api, api_of, channel_to, echo, raw_stream, refused, settings_of
+
+GROUP = GroupNo(1)
+
+
+def stored_agent(broker: Broker, number: int = 1) -> Link:
+    """How the dispatcher sees an agent now."""
+    return broker.engine.dispatcher(GROUP).ledger.agents[AgentNo(number)].link
+
+
+class Notices:
+    """An observer of the engine that wakes whoever waits for a batch."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._changed = asyncio.Event()
+        broker.engine.observe(self)
+
+    def on_batch(self, notices: object, commit_seq: int) -> None:
+        self._changed.set()
+
+    def on_commit(self, seconds: float, events: int) -> None: ...
+
+    def on_full(self, queue: str) -> None: ...
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Return when it holds after a batch."""
+        async with asyncio.timeout(WAIT_S):
+            while not holds():
+                self._changed.clear()
+                await self._changed.wait()
+
+
+def tasks_of(*names: str) -> set[asyncio.Task[object]]:
+    """Tasks of the broker's streams."""
+    return {task for task in asyncio.all_tasks() if task.get_name().partition("-")[0] in names}
+
+
+async def status_of(api: Api, agent: str) -> str:
+    found = await api.admin.GetAgent(admin_pb.GetAgentRequest(name=f"{PARENT}/agents/{agent}"), timeout=WAIT_S)
+    return admin_pb.AgentStatus.Name(found.status).removeprefix("AGENT_STATUS_")
+
+
+# --- a well-behaved agent -------------------------------------------------------------------------------------------
+
+
+async def test_agent_runs_a_job_from_hello_to_the_acknowledged_outcome(broker: Broker, api: Api) -> None:
+    async with agent_on(broker.mesh_address) as agent:
+        (result,) = await api.submit(echo(payload=b"in", content_type="text/plain", metadata={"trace": "t1"}))
+        (assign,) = await agent.assigned(1)
+        assert (assign.operation, assign.payload, assign.content_type) == ("echo", b"in", "text/plain")
+        assert (assign.job_id, assign.job_key, assign.attempt) == (result.job_id, result.job_key, 1)
+        assert dict(assign.metadata) == {"trace": "t1"}
+
+        await agent.accept(key_of(assign))
+        answer = await agent.report(succeeded(key_of(assign), b"out"))
+
+        assert answer.outcomes_accepted == attempts(key_of(assign))
+        job = await api.job(result.job_id)
+        assert (job.state, job.agent, job.result.content) == (job_pb2.JOB_STATE_SUCCEEDED, "a1", b"out")
+        assert job.started_at.ToMicroseconds() >= job.assigned_at.ToMicroseconds() > 0
+
+
+async def test_agent_learns_limits_and_times_in_welcome(tmp_path: Path) -> None:
+    tables = {"dispatch": {"profile": "fast", "cancel_grace_s": 3}, "limits": {"result_bytes_max": 77}}
+    async with Broker(settings_of(tmp_path, **tables)) as broker, stream_to(broker.mesh_address) as agent:
+        await agent.say(hello("a1"))
+        welcome = await agent.welcome()
+    assert welcome.epoch == 1
+    assert welcome.lease.ToMilliseconds() == 2_500
+    assert welcome.lease_margin.ToMilliseconds() == 500
+    assert welcome.heartbeat_interval.ToMilliseconds() == 400
+    assert welcome.cancel_grace.seconds == 3
+    assert welcome.limits.result_bytes_max == 77
+
+
+async def test_agent_is_answered_each_heartbeat_also_beside_hello(broker: Broker) -> None:
+    async with stream_to(broker.mesh_address) as agent:
+        first = hello("a1")
+        first.heartbeat.seq = 7
+        await agent.say(first)
+        assert (await agent.frame_with("heartbeat_ack")).heartbeat_ack == pb.HeartbeatAck(seq=7, epoch=1)
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=2**64 - 1)))
+        assert (await agent.frame_with("heartbeat_ack")).heartbeat_ack.seq == 2**64 - 1
+
+
+async def test_agent_gets_the_cancel_and_confirms_it(broker: Broker, api: Api) -> None:
+    async with agent_on(broker.mesh_address) as agent:
+        (result,) = await api.submit_echo()
+        (assign,) = await agent.assigned(1)
+        await agent.accept(key_of(assign))
+        await agent.settled()
+        name = (await api.job(result.job_id)).name
+        cancelled = await api.jobs.CancelJob(CancelJobRequest(name=name), timeout=WAIT_S)
+        assert (cancelled.job.state, cancelled.job.cancel_requested) == (job_pb2.JOB_STATE_RUNNING, True)
+
+        (cancel,) = (await agent.frame_with("cancels")).cancels
+        assert (cancel.job_key, cancel.attempt, cancel.reason) == (assign.job_key, 1, pb.CANCEL_REASON_REQUESTED)
+        stopped = pb.Outcome(job_key=assign.job_key, attempt=1, status=job_pb2.OUTCOME_STATUS_CANCELLED)
+        await agent.report(stopped)
+        assert (await api.job(result.job_id)).state == job_pb2.JOB_STATE_CANCELLED
+
+
+async def test_result_over_the_limit_turns_the_outcome_into_a_failure_that_says_so(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, limits={"result_bytes_max": 10, "failure_message_bytes_max": 64})
+    async with Broker(settings) as broker, api_of(broker) as api, agent_on(broker.mesh_address) as agent:
+        first, second = await api.submit_echo(2)
+        keys = [key_of(assign) for assign in await agent.assigned(2)]
+        await agent.report(succeeded(keys[0], b"x" * 11))
+        failure = job_pb2.Failure(code="c" * 500, message="é" * 500)
+        await agent.report(
+            pb.Outcome(job_key=keys[1][0], attempt=1, status=job_pb2.OUTCOME_STATUS_FAILED, failure=failure)
+        )
+        large, long = await api.job(first.job_id), await api.job(second.job_id)
+    assert (large.state, large.failure.code) == (job_pb2.JOB_STATE_FAILED, "result_too_large")
+    assert (long.failure.code, long.failure.message) == ("c" * 128, "é" * 32)
+
+
+async def test_unknown_fields_of_a_newer_agent_are_ignored(broker: Broker) -> None:
+    newer = bytes([0xF2, 0x3F, 3]) + b"new"  # field 1022, three bytes
+    async with channel_to(broker.mesh_address) as channel:
+        call = raw_stream(channel, CONNECT, ("mesh-dev-identity", "default/default/a1"))
+        await call.write(hello("a1").SerializeToString() + newer)
+        frame = pb.BrokerFrame.FromString(await call.read())
+        assert frame.HasField("welcome")
+        await call.write(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1)).SerializeToString() + newer)
+        assert pb.BrokerFrame.FromString(await call.read()).heartbeat_ack.seq == 1
+        call.cancel()
+
+
+# --- who may not begin ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "identity", ["", "a1", "default/default", "default/default/a1/x", "default/default/A1", "default/../a1", "//"]
+)
+async def test_agent_is_unauthenticated_when_it_says_nobody(broker: Broker, identity: str) -> None:
+    async with stream_to(broker.mesh_address, identity=identity) as agent:
+        code, text = await agent.ending()
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    assert "mesh-dev-identity" in text
+
+
+async def test_agent_of_an_unknown_group_is_rejected_without_retry(broker: Broker) -> None:
+    for identity in ("default/other/a1", "other/default/a1"):
+        async with stream_to(broker.mesh_address, identity=identity) as agent:
+            await agent.say(hello("a1"))
+            reject = (await agent.frame()).reject
+            assert (reject.code, reject.should_retry) == (pb.REJECT_CODE_UNKNOWN_GROUP, False)
+            assert await agent.ending() == (grpc.StatusCode.OK, "")
+    assert not broker.engine.dispatcher(GROUP).ledger.agents
+
+
+async def test_stream_ends_when_its_first_frame_is_not_hello(broker: Broker) -> None:
+    async with stream_to(broker.mesh_address) as agent:
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1)))
+        assert await agent.ending() == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "the first frame of a stream must hold `hello`",
+        )
+
+
+async def test_stream_ends_when_no_hello_comes(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker.rpc.agents.HELLO_WAIT_S", 0.05)
+    async with stream_to(broker.mesh_address) as agent:
+        code, text = await agent.ending()
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "no Hello within 0.05 s" in text
+
+
+async def test_hello_that_breaks_the_contract_names_the_field(broker: Broker) -> None:
+    async with stream_to(broker.mesh_address) as agent:
+        frame = hello("a1")
+        frame.hello.incarnation_id = b"short"
+        await agent.say(frame)
+        code, text = await agent.ending()
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert "hello.incarnation_id" in text
+
+
+def test_hellos_are_admitted_at_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr("broker.rpc.agents.time.monotonic", lambda: now_s)
+    rate = HelloRate(2)
+    assert [rate.admits() for _ in range(3)] == [True, True, False]
+    now_s = 100.5
+    assert [rate.admits() for _ in range(2)] == [True, False]
+    now_s = 900.0
+    assert [rate.admits() for _ in range(3)] == [True, True, False]
+
+
+async def test_hello_over_the_rate_is_rejected_with_a_time_to_come_again(tmp_path: Path) -> None:
+    async with Broker(settings_of(tmp_path, limits={"hellos_per_s": 1})) as broker, AsyncExitStack() as stack:
+        rejects = []
+        for number in range(3):
+            agent = await stack.enter_async_context(stream_to(broker.mesh_address, f"a{number}"))
+            await agent.say(hello(f"a{number}"))
+            rejects.append((await agent.frame()).reject)
+    assert rejects[0].code == pb.REJECT_CODE_UNSPECIFIED
+    assert {(one.code, one.should_retry) for one in rejects[1:]} <= {
+        (pb.REJECT_CODE_OVERLOADED, True),
+        (pb.REJECT_CODE_UNSPECIFIED, False),  # a second may pass on a busy machine
+    }
+    assert rejects[1].code == pb.REJECT_CODE_OVERLOADED
+
+
+# --- what does not count --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("attempt", "why"),
+    [(0, "superseded"), (2, "superseded"), (2**32 - 1, "superseded")],
+)
+async def test_outcome_of_another_attempt_is_refused_and_the_job_untouched(
+    broker: Broker, api: Api, attempt: int, why: str
+) -> None:
+    async with agent_on(broker.mesh_address) as agent:
+        (result,) = await api.submit_echo()
+        (assign,) = await agent.assigned(1)
+        before = await api.job(result.job_id)
+        answer = await agent.report(succeeded((assign.job_key, attempt)))
+        assert [(one.job_key, one.attempt, one.reason) for one in answer.outcomes_refused] == [
+            (assign.job_key, attempt, why)
+        ]
+        assert await api.job(result.job_id) == before
+
+
+@pytest.mark.parametrize("job_key", [0, -1, 2**63 - 1, -(2**63)])
+async def test_outcome_of_no_job_is_refused(broker: Broker, job_key: int) -> None:
+    async with agent_on(broker.mesh_address) as agent:
+        answer = await agent.report(succeeded((job_key, 1)))
+        assert [(one.job_key, one.reason) for one in answer.outcomes_refused] == [(job_key, "final")]
+
+
+async def test_outcome_of_another_agents_attempt_is_refused_and_the_job_untouched(broker: Broker, api: Api) -> None:
+    async with agent_on(broker.mesh_address, "owner") as owner, agent_on(broker.mesh_address, "thief") as thief:
+        results = await api.submit_echo(8)
+        (mine, *_) = await owner.assigned(4)
+        job_id = next(result.job_id for result in results if result.job_key == mine.job_key)
+        before = await api.job(job_id)
+
+        answer = await thief.report(succeeded(key_of(mine), b"forged"))
+        assert [one.reason for one in answer.outcomes_refused] == ["foreign"]
+        assert await api.job(job_id) == before
+
+        await owner.report(succeeded(key_of(mine), b"true"))
+        assert (await api.job(job_id)).result.content == b"true"
+
+
+async def test_outcome_of_a_superseded_attempt_is_refused_after_the_job_was_given_on(
+    tmp_path: Path,
+) -> None:
+    settings = settings_of(tmp_path, dispatch={"accept_timeout_s": 0.05})
+    async with Broker(settings) as broker, api_of(broker) as api, agent_on(broker.mesh_address, "slow") as slow:
+        (result,) = await api.submit_echo()
+        (old,) = await slow.assigned(1)
+        async with agent_on(broker.mesh_address, "quick") as quick:
+            (new,) = await quick.assigned(1)
+            assert (new.job_key, new.attempt) == (old.job_key, 2)
+            await quick.accept(key_of(new))
+            await quick.settled()
+            before = await api.job(result.job_id)
+
+            answer = await slow.report(succeeded(key_of(old), b"late"))
+            assert [(one.attempt, one.reason) for one in answer.outcomes_refused] == [(1, "superseded")]
+            assert await api.job(result.job_id) == before
+
+            await quick.report(succeeded(key_of(new), b"in time"))
+            assert (await api.job(result.job_id)).result.content == b"in time"
+
+
+async def test_outcome_said_twice_is_acknowledged_once_and_refused_then(broker: Broker, api: Api) -> None:
+    async with agent_on(broker.mesh_address) as agent:
+        (result,) = await api.submit_echo()
+        (assign,) = await agent.assigned(1)
+        assert (await agent.report(succeeded(key_of(assign), b"first"))).HasField("outcomes_accepted")
+        answer = await agent.report(succeeded(key_of(assign), b"second"))
+        assert [one.reason for one in answer.outcomes_refused] == ["final"]
+        assert (await api.job(result.job_id)).result.content == b"first"
+
+
+# --- a stream that is broken ends alone -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (pb.AgentFrame(accepted=pb.AttemptList(job_keys=[1, 2], attempts=[1])), "2 job keys and 1 attempts"),
+        (pb.AgentFrame(started=pb.AttemptList(attempts=[1])), "0 job keys and 1 attempts"),
+        (pb.AgentFrame(outcomes=[pb.Outcome(job_key=1, attempt=1)]), "outcomes[0].status"),
+        (pb.AgentFrame(progress=[pb.Progress(checkpoint=b"x" * 65_537)]), "progress[0].checkpoint"),
+    ],
+)
+async def test_malformed_frame_ends_its_stream_only(broker: Broker, frame: pb.AgentFrame, words: str) -> None:
+    async with agent_on(broker.mesh_address, "good") as good, agent_on(broker.mesh_address, "bad") as bad:
+        await bad.say(frame)
+        code, text = await bad.ending()
+        assert code is grpc.StatusCode.INVALID_ARGUMENT
+        assert words in text
+        await good.settled()
+
+
+async def test_undecodable_bytes_end_their_stream_only(broker: Broker) -> None:
+    async with agent_on(broker.mesh_address, "good") as good, channel_to(broker.mesh_address) as channel:
+        call = raw_stream(channel, CONNECT, ("mesh-dev-identity", "default/default/bad"))
+        await call.write(hello("bad").SerializeToString())
+        await call.read()
+        await call.write(b"\xff\xff\xff\xff")
+        refusal = await refused(call.read())
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT.value[0], "MALFORMED_MESSAGE")
+        await good.settled()
+
+
+# --- one agent, two streams -----------------------------------------------------------------------------------------
+
+
+async def test_newer_stream_supersedes_the_older_one_which_hears_why(broker: Broker, api: Api) -> None:
+    async with stream_to(broker.mesh_address) as older:
+        await older.say(hello("a1", connect_seq=1))
+        await older.welcome()
+        (result,) = await api.submit_echo()
+        (assign,) = await older.assigned(1)
+        await older.accept(key_of(assign))
+        await older.settled()
+        async with stream_to(broker.mesh_address) as newer:
+            await newer.say(hello("a1", connect_seq=2, held=[key_of(assign)]))
+            assert list((await newer.welcome()).verdicts) == [pb.VERDICT_KEEP]
+            code, text = await older.ending()
+            assert (code, text.partition(":")[0]) == (grpc.StatusCode.ABORTED, "SUPERSEDED")
+            await newer.report(succeeded(key_of(assign)))
+    assert (await api.job(result.job_id)).state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_older_stream_is_rejected_while_the_newer_one_lives(broker: Broker) -> None:
+    async with stream_to(broker.mesh_address) as newer, stream_to(broker.mesh_address) as older:
+        await newer.say(hello("a1", connect_seq=5))
+        await newer.welcome()
+        await older.say(hello("a1", connect_seq=4))
+        assert (await older.frame()).reject.code == pb.REJECT_CODE_SUPERSEDED
+        await older.ending()
+        await newer.settled()
+
+
+async def test_superseded_stream_ends_although_its_agent_never_reads(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, dispatch={"recovery_grace_s": 60})
+    async with Broker(settings) as broker, api_of(broker) as api, stream_to(broker.mesh_address) as older:
+        await older.say(hello("a1", slots=40, connect_seq=1))
+        await older.welcome()
+        await until_blocked(broker, api)
+        old = tasks_of("read", "write")
+        async with stream_to(broker.mesh_address) as newer:
+            await newer.say(hello("a1", slots=40, connect_seq=2))
+            await newer.welcome()
+            _, pending = await asyncio.wait(old, timeout=WAIT_S)
+            assert not pending
+            assert broker.agents.count == 1
+            assert (await older.ending())[0] is grpc.StatusCode.ABORTED
+
+
+async def until_blocked(broker: Broker, api: Api) -> int:
+    """Submit large jobs until the only agent's stream takes no more; how many were submitted."""
+    (session,) = broker.agents.sessions
+    submitted = 0
+    while not session.backlog:
+        assert submitted < 40, "the stream takes everything"
+        submitted += len(await api.submit_echo(4, payload=b"x" * 900_000))
+    return submitted
+
+
+# --- an agent that never reads --------------------------------------------------------------------------------------
+
+
+async def test_agent_that_never_reads_costs_its_capacity_and_delays_nobody(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, dispatch={"accept_timeout_s": 0.3, "bounces_max": 1_000})
+    async with Broker(settings) as broker, api_of(broker) as api, stream_to(broker.mesh_address, "deaf") as deaf:
+        await deaf.say(hello("deaf", slots=20))
+        await deaf.welcome()
+        submitted = 0
+        for _ in range(8):
+            submitted += len(await api.submit_echo(4, payload=b"x" * 900_000))
+        (session,) = broker.agents.sessions
+        assert session.backlog <= 20
+        async with agent_on(broker.mesh_address, "good", slots=2) as good:
+            finished = set[int]()
+            while len(finished) < submitted:
+                for assign in (await good.frame_with("assigns")).assigns:
+                    key = key_of(assign)
+                    await good.say(pb.AgentFrame(accepted=attempts(key), outcomes=[succeeded(key)]))
+                    finished.add(assign.job_key)
+                assert session.backlog <= 20
+            await good.settled()
+        states = {job.state for job in await api.listed(page_size=100)}
+    assert states == {job_pb2.JOB_STATE_SUCCEEDED}
+
+
+# --- how a stream ends ----------------------------------------------------------------------------------------------
+
+
+async def test_agent_without_goodbye_is_missed_and_its_jobs_go_on_elsewhere(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, dispatch={"reconnect_grace_s": 0.05})
+    async with Broker(settings) as broker, api_of(broker) as api:
+        async with agent_on(broker.mesh_address, "a1") as lost:
+            await api.submit_echo()
+            (assign,) = await lost.assigned(1)
+            await lost.accept(key_of(assign))
+            await lost.settled()
+            assert await status_of(api, "a1") == "ACTIVE"
+            notices = Notices(broker)
+        await notices.until(lambda: stored_agent(broker) is Link.GONE)
+        assert await status_of(api, "a1") == "NO_RESPONSE"
+        async with agent_on(broker.mesh_address, "a2") as other:
+            (again,) = await other.assigned(1)
+            assert (again.job_key, again.attempt) == (assign.job_key, 2)
+
+
+async def test_request_iterator_ends_quietly_when_the_agent_only_stops_writing(broker: Broker, api: Api) -> None:
+    notices = Notices(broker)
+    async with agent_on(broker.mesh_address) as agent:
+        await agent.call.done_writing()
+        assert await agent.ending() == (grpc.StatusCode.OK, "")
+        await notices.until(lambda: stored_agent(broker) is Link.GONE)
+    assert await status_of(api, "a1") == "NO_RESPONSE"
+
+
+async def test_goodbye_is_a_clean_leave_also_when_the_stream_ends_in_the_same_batch(
+    broker: Broker, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_commit, is_committing = asyncio.Event(), asyncio.Event()
+    commit: Callable[[CommitRequest], Awaitable[CommitOutcome]] = broker.store.commit
+
+    async def held(request: CommitRequest) -> CommitOutcome:
+        is_committing.set()
+        await may_commit.wait()
+        return await commit(request)
+
+    notices = Notices(broker)
+    async with agent_on(broker.mesh_address) as agent:
+        monkeypatch.setattr(broker.store, "commit", held)
+        submitting = asyncio.create_task(api.submit_echo())
+        await is_committing.wait()
+        ended = tasks_of("read", "write")
+        await agent.say(pb.AgentFrame(goodbye=pb.Goodbye(reason="stopped by its operator")))
+        await agent.call.done_writing()
+        await asyncio.wait(ended, timeout=WAIT_S)
+        may_commit.set()
+        await submitting
+    await notices.until(lambda: stored_agent(broker) in (Link.GONE, Link.LEFT))
+    assert await status_of(api, "a1") == "STOPPED"
+
+
+async def test_streams_that_end_in_any_way_leave_no_task_behind(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.rpc.agents.HELLO_WAIT_S", 0.05)
+    for round_no in range(3):
+        async with stream_to(broker.mesh_address, identity="nobody") as agent:
+            await agent.ending()
+        async with stream_to(broker.mesh_address) as agent:
+            await agent.ending()
+        async with agent_on(broker.mesh_address, f"cancelled-{round_no}"):
+            pass
+        async with agent_on(broker.mesh_address, f"malformed-{round_no}") as agent:
+            await agent.say(pb.AgentFrame(started=pb.AttemptList(attempts=[1])))
+            await agent.ending()
+    streams = {
+        task for task in asyncio.all_tasks() if task.get_name().startswith(("read-", "write-", "ended-", "Handle"))
+    }
+    if streams:
+        _, pending = await asyncio.wait(streams, timeout=WAIT_S)
+        assert not pending
+    assert broker.agents.count == 0
+
+
+# --- the store is away ----------------------------------------------------------------------------------------------
+
+
+class Stall:
+    """Lets every commit be rolled back until it is over: what a full disk does."""
+
+    def __init__(self, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._commit: Callable[[CommitRequest], Awaitable[CommitOutcome]] = broker.store.commit
+        self._is_over = False
+        self.refused = asyncio.Event()
+        monkeypatch.setattr(broker.store, "commit", self._refuse)
+
+    async def _refuse(self, request: CommitRequest) -> CommitOutcome:
+        if self._is_over:
+            return await self._commit(request)
+        self.refused.set()
+        return CommitOutcome(CommitStatus.ROLLED_BACK, why="database or disk is full", retry_after_s=0.01)
+
+    def end(self) -> None:
+        self._is_over = True
+
+
+async def test_agents_are_held_off_and_asked_again_when_the_store_takes_nothing(
+    broker: Broker, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with agent_on(broker.mesh_address) as agent:
+        stall = Stall(broker, monkeypatch)
+        submitting = asyncio.create_task(api.submit_echo())
+        await stall.refused.wait()
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1), outcomes=[succeeded((5, 1))]))
+        assert (await agent.frame()).heartbeat_ack.seq == 1
+        async with stream_to(broker.mesh_address, "a2") as other:
+            await other.say(hello("a2"))
+            reject = (await other.frame()).reject
+            assert (reject.code, reject.should_retry) == (pb.REJECT_CODE_STORE_UNAVAILABLE, True)
+
+        stall.end()
+        ((result,), (assign,)) = await submitting, await agent.assigned(1)
+        assert assign.job_key == result.job_key
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=2)))
+        assert (await agent.frame_with("resync")).resync.reason == "the store was away"
+        held: list[Key] = [key_of(assign)]
+        await agent.say(hello("a1", held=held, outcomes=[succeeded((5, 1))]))
+        assert list((await agent.welcome()).verdicts) == [pb.VERDICT_KEEP]
+        await agent.say(pb.AgentFrame(outcomes=[succeeded(key_of(assign))]))
+        assert (await agent.frame_with("outcomes_accepted")).outcomes_accepted == attempts(*held)

@@ -1,0 +1,165 @@
+"""What stands before every handler, on a real server with a service that does what the test wants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import grpc
+import grpc.aio
+import pytest
+import structlog
+from google.rpc import error_details_pb2
+
+from broker.errors import FullError
+from broker.rpc.interceptors import ContractInterceptor
+from protos.mesh.v1 import job_pb2, job_service_pb2_grpc
+from protos.mesh.v1 import job_service_pb2 as pb
+from tests.broker.running import WAIT_S, Api, channel_to, echo, raw_call, raw_stream, refused
+
+GET = "/mesh.v1.JobService/GetJob"
+SUBMIT = "/mesh.v1.JobService/SubmitStream"
+WATCH = "/mesh.v1.JobService/WatchJobs"
+INVALID = grpc.StatusCode.INVALID_ARGUMENT.value[0]
+INTERNAL = grpc.StatusCode.INTERNAL.value[0]
+
+Context = grpc.aio.ServicerContext[object, object]
+
+
+class Service(job_service_pb2_grpc.JobServiceServicer):
+    """`act` is what each call does first; a waiting call says so and ends only by being cancelled."""
+
+    def __init__(self, act: Callable[[], None] = lambda: None) -> None:
+        self.act = act
+        self.waiting = asyncio.Event()
+        self.cancelled = 0
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> job_pb2.Job:  # noqa: N802
+        self.act()
+        return job_pb2.Job(name=request.name)
+
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:  # noqa: N802
+        await self._wait()
+        return pb.CancelJobResponse()
+
+    async def SubmitStream(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.SubmitStreamRequest], context: Context
+    ) -> AsyncIterator[pb.SubmitStreamResponse]:
+        async for request in request_iterator:
+            yield pb.SubmitStreamResponse(batch_seq=request.batch_seq)
+
+    async def WatchJobs(  # noqa: N802
+        self, request: pb.WatchJobsRequest, context: Context
+    ) -> AsyncIterator[pb.WatchJobsResponse]:
+        yield pb.WatchJobsResponse()
+        self.act()
+        await self._wait()
+
+    async def _wait(self) -> None:
+        self.waiting.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+@asynccontextmanager
+async def serving(service: Service) -> AsyncIterator[Api]:
+    server = grpc.aio.server(interceptors=[ContractInterceptor()])
+    job_service_pb2_grpc.add_JobServiceServicer_to_server(service, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with channel_to(f"127.0.0.1:{port}") as channel:
+            yield Api(channel)
+    finally:
+        await server.stop(None)
+
+
+def _raise(error: Exception) -> Callable[[], None]:
+    def act() -> None:
+        raise error
+
+    return act
+
+
+async def test_undecodable_bytes_are_refused_by_name() -> None:
+    async with serving(Service()) as api:
+        refusal = await refused(raw_call(api.channel, GET, b"\xff\xff\xff"))
+        assert (refusal.code, refusal.reason) == (INVALID, "MALFORMED_MESSAGE")
+        watch = raw_stream(api.channel, WATCH)
+        await watch.write(b"\xff\xff\xff")
+        refusal = await refused(watch.read())
+        assert (refusal.code, refusal.reason) == (INVALID, "MALFORMED_MESSAGE")
+
+
+async def test_undecodable_bytes_in_a_stream_are_refused_after_what_was_good() -> None:
+    async with serving(Service()) as api:
+        call = raw_stream(api.channel, SUBMIT)
+        batch = pb.SubmitJobsRequest(parent="p", jobs=[echo()])
+        await call.write(pb.SubmitStreamRequest(batch_seq=3, batch=batch).SerializeToString())
+        assert pb.SubmitStreamResponse.FromString(await call.read()).batch_seq == 3
+        await call.write(b"\x08")
+        refusal = await refused(call.read())
+        assert (refusal.code, refusal.reason) == (INVALID, "MALFORMED_MESSAGE")
+
+
+async def test_message_that_breaks_the_contract_is_refused_naming_each_field(api: Api) -> None:
+    bad = pb.JobSpec(operation="Echo!", priority=9, labels={"UPPER": "x"}, job_id=b"short")
+    request = pb.SubmitJobsRequest(
+        parent="organizations/default/groups/default", jobs=[pb.JobSpec(operation="echo"), bad]
+    )
+    refusal = await refused(api.jobs.SubmitJobs(request, timeout=WAIT_S))
+    assert (refusal.code, refusal.reason) == (INVALID, "INVALID_MESSAGE")
+    assert sorted(refusal.fields) == [
+        "jobs[1].job_id",
+        'jobs[1].labels["UPPER"]',
+        "jobs[1].operation",
+        "jobs[1].priority",
+    ]
+
+
+async def test_bug_is_answered_with_a_trace_id_and_nothing_else() -> None:
+    secret = "password-of-the-database"
+    with structlog.testing.capture_logs() as logged:
+        async with serving(Service(_raise(RuntimeError(secret)))) as api:
+            refusal = await refused(api.jobs.GetJob(pb.GetJobRequest(name="x"), timeout=WAIT_S))
+    trace_id = refusal.detail(error_details_pb2.ErrorInfo).metadata["trace_id"]
+    assert (refusal.code, refusal.reason, refusal.kinds) == (INTERNAL, "INTERNAL", {"ErrorInfo"})
+    assert refusal.text == f"internal error; the broker's log has it under trace id {trace_id}"
+    (line,) = logged
+    assert (line["event"], line["trace_id"], str(line["exc_info"])) == ("request.failed", trace_id, secret)
+
+
+async def test_error_in_the_middle_of_a_stream_ends_it_with_its_status() -> None:
+    async with serving(Service(_raise(FullError("no room", reason="QUEUE_FULL", retry_after_s=2.5)))) as api:
+        call = api.jobs.WatchJobs(pb.WatchJobsRequest(parent="x"), timeout=WAIT_S)
+        assert isinstance(await call.read(), pb.WatchJobsResponse)
+        refusal = await refused(call.read())
+    assert refusal.reason == "QUEUE_FULL"
+    assert refusal.detail(error_details_pb2.RetryInfo).retry_delay.ToMilliseconds() == 2_500
+
+
+@pytest.mark.parametrize("calls", [20])
+async def test_cancelled_handlers_stay_cancelled_and_leave_no_task(calls: int) -> None:
+    service = Service()
+    with structlog.testing.capture_logs() as logged:
+        async with serving(service) as api:
+            for _ in range(calls):
+                for start in (
+                    lambda: api.jobs.CancelJob(pb.CancelJobRequest(name="x"), timeout=WAIT_S),
+                    lambda: api.jobs.WatchJobs(pb.WatchJobsRequest(parent="x"), timeout=WAIT_S),
+                ):
+                    service.waiting.clear()
+                    call = start()
+                    async with asyncio.timeout(WAIT_S):
+                        await service.waiting.wait()
+                    call.cancel()
+            handlers = {task for task in asyncio.all_tasks() if task.get_name().startswith("Handle")}
+            if handlers:
+                _, pending = await asyncio.wait(handlers, timeout=WAIT_S)
+                assert not pending
+    assert not logged
+    assert service.cancelled == 2 * calls

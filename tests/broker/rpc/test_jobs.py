@@ -1,0 +1,613 @@
+"""The job service over real gRPC, before a real store."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2
+
+from broker.app import Broker
+from broker.dispatch.model import GroupNo, JobKey
+from broker.rpc.jobs import STREAM_BATCHES_MAX, Room
+from protos.mesh.v1 import admin_service_pb2 as admin_pb
+from protos.mesh.v1 import agent_service_pb2 as agent_pb
+from protos.mesh.v1 import job_pb2
+from protos.mesh.v1 import job_service_pb2 as pb
+from tests.broker.rpc.peer import agent_on, key_of, succeeded
+from tests.broker.running import (
+    ORGANIZATION,
+    PARENT,
+    WAIT_S,
+    Api,
+    Refusal,
+    api_of,
+    echo,
+    job_name,
+    metric,
+    raw_stream,
+    refused,
+    settings_of,
+)
+
+ENVIRONMENT = f"{ORGANIZATION}/environments/default"
+ID = bytes(range(16))
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+INVALID = grpc.StatusCode.INVALID_ARGUMENT.value[0]
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
+
+
+def batch(*specs: pb.JobSpec, parent: str = PARENT) -> pb.SubmitJobsRequest:
+    return pb.SubmitJobsRequest(parent=parent, jobs=specs)
+
+
+async def stored(broker: Broker) -> int:
+    """Live jobs in the store."""
+    return len(await broker.store.live_jobs(GroupNo(1), JobKey(0), 10_000))
+
+
+# --- submitting -----------------------------------------------------------------------------------------------------
+
+
+async def test_submitted_job_is_in_the_store_with_all_that_was_said(broker: Broker, api: Api) -> None:
+    spec = pb.JobSpec(
+        job_id=ID,
+        operation="sql.copy",
+        payload=b"\x00payload",
+        content_type="application/octet-stream",
+        priority=1,
+        labels={"zone": "a=b", "disk": ""},
+        fairness_key="tenant-1",
+        idempotency_key="order-7",
+        metadata={"traceparent": "00-1"},
+        delay=Duration(seconds=3_600),
+        schedule_to_start=Duration(seconds=60),
+        run_timeout=Duration(seconds=30, nanos=500_000_000),
+        total_timeout=Duration(seconds=7_200),
+    )
+    (result,) = await api.submit(spec, parent=ENVIRONMENT)
+    assert (result.job_id, result.duplicate, result.HasField("error")) == (ID, False, False)
+    job = await api.job(ID)
+    assert job.name == f"{ORGANIZATION}/jobs/00010203-0405-0607-0809-0a0b0c0d0e0f"
+    assert (job.job_key, job.group, job.environment) == (result.job_key, PARENT, ENVIRONMENT)
+    assert (job.operation, job.state, job.priority) == ("sql.copy", job_pb2.JOB_STATE_SCHEDULED, 1)
+    assert dict(job.labels) == {"zone": "a=b", "disk": ""}
+    assert (job.fairness_key, job.idempotency_key) == ("tenant-1", "order-7")
+    assert job.not_before.ToMicroseconds() - job.accepted_at.ToMicroseconds() == 3_600_000_000
+    assert (job.schedule_to_start.seconds, job.total_timeout.seconds) == (60, 7_200)
+    assert job.run_timeout.ToMilliseconds() == 30_500
+    record = await broker.store.job([GroupNo(1)], ID)
+    assert record is not None
+    assert record.payload is not None
+    assert record.payload.content == b"\x00payload"
+    assert record.payload.metadata == (("traceparent", "00-1"),)
+
+
+async def test_same_job_id_with_the_same_content_is_the_same_job(broker: Broker, api: Api) -> None:
+    (first,) = await api.submit(echo(job_id=ID, payload=b"a", labels={"b": "1", "a": "2"}))
+    again, twice = await api.submit(*[echo(job_id=ID, payload=b"a", labels={"a": "2", "b": "1"})] * 2)
+    assert (again.job_key, again.duplicate) == (twice.job_key, twice.duplicate) == (first.job_key, True)
+    assert await stored(broker) == 1
+
+
+async def test_same_job_id_with_other_content_is_refused_beside_good_ones(broker: Broker, api: Api) -> None:
+    await api.submit(echo(job_id=ID, payload=b"a"))
+    conflict, good = await api.submit(echo(job_id=ID, payload=b"b"), echo())
+    refusal = Refusal(conflict.error)
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.ALREADY_EXISTS.value[0], "IDEMPOTENCY_KEY_REUSED")
+    assert not good.HasField("error")
+    assert await stored(broker) == 2
+
+
+async def test_same_business_key_names_the_first_job_and_refuses_other_content(api: Api) -> None:
+    (first,) = await api.submit(echo(payload=b"a", idempotency_key="order-1"))
+    same, other = await api.submit(
+        echo(payload=b"a", idempotency_key="order-1"), echo(payload=b"b", idempotency_key="order-1")
+    )
+    assert (same.job_id, same.job_key, same.duplicate) == (first.job_id, first.job_key, True)
+    assert Refusal(other.error).reason == "IDEMPOTENCY_KEY_REUSED"
+
+
+@pytest.mark.parametrize(
+    ("parent", "code", "reason"),
+    [
+        ("organizations/default/groups/none", grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
+        ("organizations/none/groups/default", grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
+        ("organizations/default/environments/none", grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
+        ("organizations/default", grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_NAME"),
+        ("default/default", grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_NAME"),
+        ("organizations/default/groups/default/", grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_NAME"),
+        ("organizations//groups/default", grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_NAME"),
+    ],
+)
+async def test_submission_to_what_is_no_target_is_refused(
+    broker: Broker, api: Api, parent: str, code: grpc.StatusCode, reason: str
+) -> None:
+    refusal = await refused(api.submit(echo(), parent=parent))
+    assert (refusal.code, refusal.reason) == (code.value[0], reason)
+    assert await stored(broker) == 0
+
+
+@pytest.mark.req("R04")
+async def test_group_and_environment_need_each_other(api: Api) -> None:
+    group = admin_pb.CreateGroupRequest(parent=ORGANIZATION, group_id="lonely", group=admin_pb.Group())
+    environment = admin_pb.CreateEnvironmentRequest(parent=ORGANIZATION, environment_id="empty")
+    environment.environment.SetInParent()
+    await api.admin.CreateGroup(group, timeout=WAIT_S)
+    await api.admin.CreateEnvironment(environment, timeout=WAIT_S)
+    lonely = await refused(api.submit(echo(), parent=f"{ORGANIZATION}/groups/lonely"))
+    empty = await refused(api.submit(echo(), parent=f"{ORGANIZATION}/environments/empty"))
+    assert (lonely.reason, empty.reason) == ("GROUP_WITHOUT_ENVIRONMENT", "ENVIRONMENT_WITHOUT_GROUP")
+    assert lonely.code == empty.code == grpc.StatusCode.FAILED_PRECONDITION.value[0]
+    resource = lonely.detail(error_details_pb2.ResourceInfo)
+    assert resource.resource_name == f"{ORGANIZATION}/groups/lonely"
+
+    environment.environment_id = "full"
+    environment.environment.groups.append(f"{ORGANIZATION}/groups/lonely")
+    await api.admin.CreateEnvironment(environment, timeout=WAIT_S)
+    (result,) = await api.submit(echo(), parent=f"{ORGANIZATION}/groups/lonely")
+    assert result.job_key
+
+
+async def test_full_mailbox_refuses_the_batch_with_a_time_to_come_again(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, limits={"mailbox_submissions": 4, "batch_submissions": 4})
+    async with Broker(settings) as broker, api_of(broker) as api:
+        refusal = await refused(api.submit_echo(5))
+        assert (refusal.code, refusal.reason) == (EXHAUSTED, "MAILBOX_FULL")
+        assert refusal.kinds == {"ErrorInfo", "QuotaFailure", "RetryInfo"}
+        assert refusal.detail(error_details_pb2.RetryInfo).retry_delay.ToMilliseconds() == 1_000
+        assert await stored(broker) == 0
+        assert await metric(broker, "mesh_mailbox_full_total", queue="submissions") == 1
+        assert len(await api.submit_echo(4)) == 4
+
+
+async def test_full_queue_of_a_group_refuses_only_what_does_not_fit(tmp_path: Path) -> None:
+    async with Broker(settings_of(tmp_path, dispatch={"queue_jobs_max": 3})) as broker, api_of(broker) as api:
+        results = await api.submit_echo(5)
+        assert [result.HasField("error") for result in results] == [False] * 3 + [True] * 2
+        refusal = Refusal(results[-1].error)
+        assert (refusal.code, refusal.reason) == (EXHAUSTED, "QUEUE_FULL")
+        assert "RetryInfo" in refusal.kinds
+        assert await stored(broker) == 3
+
+
+async def test_message_over_four_mebibytes_is_refused_and_nothing_is_stored(broker: Broker, api: Api) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await api.submit_echo(5, payload=b"x" * 900_000)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await stored(broker) == 0
+    assert len(await api.submit_echo(4, payload=b"x" * 900_000)) == 4
+
+
+async def test_payload_over_its_limit_is_refused_beside_good_ones(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, limits={"payload_bytes_max": 10})
+    async with Broker(settings) as broker, api_of(broker) as api:
+        large, good = await api.submit(echo(payload=b"x" * 11), echo(payload=b"x" * 10))
+        refusal = Refusal(large.error)
+        assert (refusal.code, refusal.reason, refusal.fields) == (INVALID, "PAYLOAD_TOO_LARGE", ["payload"])
+        assert not good.HasField("error")
+        assert await stored(broker) == 1
+
+
+@pytest.mark.parametrize("field", ["delay", "schedule_to_start", "run_timeout", "total_timeout"])
+async def test_times_that_nothing_can_hold_are_refused_and_harm_nobody(broker: Broker, api: Api, field: str) -> None:
+    hostile = (
+        Duration(seconds=2**63 - 1),
+        Duration(seconds=315_576_000_000),
+        Duration(seconds=1, nanos=2**31 - 1),
+        Duration(seconds=1, nanos=-1),
+    )
+    results = await api.submit(*(echo(**{field: duration}) for duration in hostile))
+    assert [Refusal(result.error).reason for result in results] == ["TIME_OUT_OF_RANGE"] * 4
+    assert Refusal(results[0].error).fields == [field]
+    assert len(await api.submit_echo(1, **{field: Duration(nanos=1)})) == 1
+    assert await stored(broker) <= 1
+
+
+async def test_start_that_nothing_can_hold_is_refused(api: Api) -> None:
+    hostile = (Timestamp(seconds=2**63 - 1), Timestamp(seconds=253_402_300_799), Timestamp(seconds=1, nanos=-1))
+    results = await api.submit(*(echo(start_at=moment) for moment in hostile))
+    assert [Refusal(result.error).reason for result in results] == ["TIME_OUT_OF_RANGE"] * 3
+    twice, past = await api.submit(
+        echo(delay=Duration(seconds=1), start_at=Timestamp(seconds=1)), echo(start_at=Timestamp(seconds=-(2**63)))
+    )
+    assert Refusal(twice.error).reason == "START_TWICE"
+    assert (await api.job(past.job_id)).state == job_pb2.JOB_STATE_QUEUED
+
+
+async def test_validation_alone_stores_nothing(broker: Broker, api: Api) -> None:
+    request = batch(echo(), echo(delay=Duration(seconds=2**40)))
+    request.validate_only = True
+    good, bad = (await api.jobs.SubmitJobs(request, timeout=WAIT_S)).results
+    assert (good.job_key, good.HasField("error")) == (0, False)
+    assert bad.HasField("error")
+    assert await stored(broker) == 0
+
+
+async def test_recovered_jobs_keep_their_policy_and_new_ones_get_the_new_one(tmp_path: Path) -> None:
+    async def policies_after(failures_max: int) -> list[tuple[int, int]]:
+        settings = settings_of(tmp_path, dispatch={"failures_max": failures_max})
+        async with Broker(settings) as broker, api_of(broker) as api:
+            await api.submit_echo()
+            await api.submit_echo()
+            jobs = broker.engine.dispatcher(GroupNo(1)).ledger.jobs
+            return [(job.policy.no, job.policy.failures_max) for _, job in sorted(jobs.items())]
+
+    assert await policies_after(3) == [(1, 3)] * 2
+    assert await policies_after(5) == [(1, 3)] * 2 + [(2, 5)] * 2
+    assert await policies_after(3) == [(1, 3)] * 2 + [(2, 5)] * 2 + [(1, 3)] * 2
+
+
+# --- the stream of batches ------------------------------------------------------------------------------------------
+
+
+async def answers(
+    call: grpc.aio.StreamStreamCall[pb.SubmitStreamRequest, pb.SubmitStreamResponse],
+) -> dict[int, pb.SubmitStreamResponse]:
+    async with asyncio.timeout(WAIT_S):
+        return {answer.batch_seq: answer async for answer in call}
+
+
+async def test_submit_stream_answers_every_batch_also_around_bad_ones(broker: Broker, api: Api) -> None:
+    call = api.jobs.SubmitStream()
+    bad = {
+        20: batch(pb.JobSpec(operation="Not An Operation")),
+        21: batch(echo(), parent="organizations/default/groups/none"),
+        22: batch(),
+    }
+    for seq in range(1, 41):
+        await call.write(pb.SubmitStreamRequest(batch_seq=seq, batch=bad.get(seq, batch(echo(), echo()))))
+    await call.done_writing()
+    found = await answers(call)
+    assert sorted(found) == list(range(1, 41))
+    assert {seq: Refusal(found[seq].error).reason for seq in bad} == {
+        20: "INVALID_MESSAGE",
+        21: "NOT_FOUND",
+        22: "INVALID_MESSAGE",
+    }
+    assert Refusal(found[20].error).fields == ["batch.jobs[0].operation"]
+    good = [found[seq] for seq in found if seq not in bad]
+    assert all(len(answer.results) == 2 and not answer.HasField("error") for answer in good)
+    assert await stored(broker) == 2 * 37
+
+
+async def test_submit_stream_answers_what_it_has_taken_before_undecodable_bytes(broker: Broker, api: Api) -> None:
+    call = raw_stream(api.channel, "/mesh.v1.JobService/SubmitStream")
+    await call.write(pb.SubmitStreamRequest(batch_seq=1, batch=batch(echo())).SerializeToString())
+    await call.write(b"\xff\xff")
+    assert pb.SubmitStreamResponse.FromString(await call.read()).batch_seq == 1
+    refusal = await refused(call.read())
+    assert (refusal.code, refusal.reason) == (INVALID, "MALFORMED_MESSAGE")
+    assert await stored(broker) == 1
+
+
+async def test_submit_stream_answers_more_batches_than_it_takes_at_once(api: Api) -> None:
+    call = api.jobs.SubmitStream()
+    answered = asyncio.create_task(answers(call))
+    for seq in range(1, 4 * STREAM_BATCHES_MAX + 1):
+        await call.write(pb.SubmitStreamRequest(batch_seq=seq, batch=batch(*[echo()] * 100)))
+    await call.done_writing()
+    found = await answered
+    assert len(found) == 4 * STREAM_BATCHES_MAX
+    assert not [answer for answer in found.values() if answer.HasField("error")]
+
+
+class Batches:
+    """Endless batches, as the service reads them; says when it has read so many."""
+
+    def __init__(self, number: int) -> None:
+        self.read = 0
+        self.number = number
+        self.reached = asyncio.Event()
+
+    def __aiter__(self) -> Batches:
+        return self
+
+    async def __anext__(self) -> pb.SubmitStreamRequest:
+        self.read += 1
+        if self.read >= self.number:
+            self.reached.set()
+        return pb.SubmitStreamRequest(batch_seq=self.read, batch=batch(echo()))
+
+
+async def test_submit_stream_is_not_read_on_while_its_answers_are_not(broker: Broker) -> None:
+    batches = Batches(STREAM_BATCHES_MAX)
+    # The service itself: gRPC's own buffers would hide from the test what is read.
+    no_context: Any = None
+    stream: Any = broker.jobs.SubmitStream(batches, no_context)
+    async with asyncio.timeout(WAIT_S):
+        await anext(stream)
+        await batches.reached.wait()
+        for _ in range(5):
+            await anext(stream)
+        for _ in range(100):  # whatever could go on has gone on then
+            await asyncio.sleep(0)
+        assert batches.read == STREAM_BATCHES_MAX + 5
+    await stream.aclose()
+
+
+async def test_submit_stream_waits_instead_of_being_refused_when_the_mailbox_is_small(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, limits={"mailbox_submissions": 32, "batch_submissions": 8})
+    async with Broker(settings) as broker, api_of(broker) as api:
+        call = api.jobs.SubmitStream()
+        answered = asyncio.create_task(answers(call))
+        for seq in range(1, 31):
+            await call.write(pb.SubmitStreamRequest(batch_seq=seq, batch=batch(*[echo()] * 10)))
+        await call.write(pb.SubmitStreamRequest(batch_seq=31, batch=batch(*[echo()] * 33)))
+        await call.done_writing()
+        found = await answered
+        assert [seq for seq, answer in sorted(found.items()) if answer.HasField("error")] == [31]
+        assert Refusal(found[31].error).reason == "MAILBOX_FULL"
+        assert await stored(broker) == 300
+
+
+async def test_submit_stream_that_is_dropped_leaves_no_task_behind(broker: Broker, api: Api) -> None:
+    for _ in range(3):
+        call = api.jobs.SubmitStream()
+        await call.write(pb.SubmitStreamRequest(batch_seq=1, batch=batch(echo())))
+        assert isinstance(await call.read(), pb.SubmitStreamResponse)
+        call.cancel()
+    readers = {task for task in asyncio.all_tasks() if task.get_name().startswith(("submit-stream", "Handle"))}
+    if readers:
+        _, pending = await asyncio.wait(readers, timeout=WAIT_S)
+        assert not pending
+
+
+async def test_room_lets_the_large_one_in_when_it_is_alone_and_keeps_the_order() -> None:
+    room = Room(10)
+    entered: list[str] = []
+
+    async def enter(name: str, jobs: int) -> None:
+        await room.enter(jobs)
+        entered.append(name)
+
+    await enter("first", 4)
+    async with asyncio.TaskGroup() as group, asyncio.timeout(WAIT_S):
+        group.create_task(enter("huge", 50))
+        group.create_task(enter("small", 1))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert entered == ["first"]
+        room.leave(4)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert entered == ["first", "huge"]
+        room.leave(50)
+    assert entered == ["first", "huge", "small"]
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "reason"),
+    [
+        (job_name(ID), grpc.StatusCode.NOT_FOUND, "JOB_NOT_FOUND"),
+        (job_name(ID).replace("default", "none"), grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
+        (job_name(ID).upper(), grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_NAME"),
+        (f"{ORGANIZATION}/jobs/7", grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_NAME"),
+    ],
+)
+async def test_job_that_is_not_there_is_refused(api: Api, name: str, code: grpc.StatusCode, reason: str) -> None:
+    for call in (api.jobs.GetJob(pb.GetJobRequest(name=name)), api.jobs.CancelJob(pb.CancelJobRequest(name=name))):
+        refusal = await refused(call)
+        assert (refusal.code, refusal.reason) == (code.value[0], reason)
+
+
+async def test_job_of_another_organization_is_answered_like_one_that_does_not_exist(api: Api) -> None:
+    request = admin_pb.CreateOrganizationRequest(organization_id="other", organization=admin_pb.Organization())
+    await api.admin.CreateOrganization(request, timeout=WAIT_S)
+    (result,) = await api.submit_echo()
+    foreign = job_name(result.job_id).replace("default", "other")
+    refusal = await refused(api.jobs.GetJob(pb.GetJobRequest(name=foreign)))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND.value[0], "JOB_NOT_FOUND")
+
+
+async def test_list_gives_every_job_once_in_pages_newest_first(api: Api) -> None:
+    keys = [result.job_key for result in await api.submit_echo(7)]
+    found: list[int] = []
+    token = ""
+    while True:
+        request = pb.ListJobsRequest(parent=ORGANIZATION, page_size=3, page_token=token)
+        response = await api.jobs.ListJobs(request, timeout=WAIT_S)
+        found += [job.job_key for job in response.jobs]
+        token = response.next_page_token
+        if not token:
+            break
+        await api.submit_echo()  # what is new meanwhile is not in later pages
+    assert found == sorted(keys, reverse=True)
+
+
+async def test_list_holds_to_its_filter(broker: Broker, api: Api) -> None:
+    async with agent_on(broker.mesh_address, "a1", slots=2) as agent:
+        await api.submit(*[echo()] * 3, pb.JobSpec(operation="other.one"))
+        done, _ = await agent.assigned(2)
+        await agent.say(agent_pb.AgentFrame(outcomes=[succeeded(key_of(done))]))
+        await agent.frame_with("assigns")
+        for query, number in {
+            "": 4,
+            "operation = echo": 3,
+            "state = succeeded": 1,
+            "state=queued AND operation = other.one": 1,
+            "agent = a1": 3,
+            "agent = nobody": 0,
+            "group = default": 4,
+            f'group = "{PARENT}" AND state = assigned': 2,
+        }.items():
+            assert len(await api.listed(filter=query)) == number, query
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("state = eaten", "position 1: no state 'eaten'"),
+        ("state succeeded x", "position 7: expected =, found 'succeeded'"),
+        ("colour = red", "position 1: there is no field 'colour'"),
+        ("state = failed OR state = dead", "position 16: expected AND"),
+        ("state = failed AND state = dead", "position 20: state is given twice"),
+        ("state =", "position 8: expected `field = value`, found the end"),
+        ('operation = "echo', "position"),
+    ],
+)
+async def test_filter_that_is_wrong_is_refused_naming_the_position(api: Api, query: str, words: str) -> None:
+    refusal = await refused(api.listed(filter=query))
+    assert (refusal.code, refusal.reason, refusal.fields) == (INVALID, "MALFORMED_FILTER", ["filter"])
+    assert words in refusal.text
+
+
+async def test_page_token_of_another_list_is_refused(api: Api) -> None:
+    await api.submit_echo(3)
+    request = pb.ListJobsRequest(parent=ORGANIZATION, page_size=1)
+    token = (await api.jobs.ListJobs(request, timeout=WAIT_S)).next_page_token
+    for query in ({"page_token": token, "filter": "state = queued"}, {"page_token": "?"}, {"page_token": token[:-3]}):
+        refusal = await refused(api.listed(**query))
+        assert (refusal.code, refusal.reason) == (INVALID, "MALFORMED_PAGE_TOKEN")
+
+
+# --- following ------------------------------------------------------------------------------------------------------
+
+
+class Watch:
+    """A watch whose messages are taken one by one."""
+
+    def __init__(self, api: Api, **request: Any) -> None:
+        fields: dict[str, Any] = {"parent": ORGANIZATION, **request}
+        self.call = api.jobs.WatchJobs(pb.WatchJobsRequest(**fields))
+
+    async def message(self) -> pb.WatchJobsResponse:
+        async with asyncio.timeout(WAIT_S):
+            found = await self.call.read()
+        assert isinstance(found, pb.WatchJobsResponse)
+        return found
+
+    async def begun(self) -> None:
+        """From now on nothing is missed."""
+        async with asyncio.timeout(WAIT_S):
+            await self.call.initial_metadata()
+
+
+async def test_watch_tells_each_change_after_its_commit(broker: Broker, api: Api) -> None:
+    watch = Watch(api)
+    await watch.begun()
+    (result,) = await api.submit_echo()
+    told = (await watch.message()).jobs
+    assert [(job.job_key, job.state) for job in told] == [(result.job_key, job_pb2.JOB_STATE_QUEUED)]
+    async with agent_on(broker.mesh_address) as agent:
+        (assign,) = await agent.assigned(1)
+        assert (await watch.message()).jobs[0].state == job_pb2.JOB_STATE_ASSIGNED
+        await agent.report(succeeded(key_of(assign)))
+        message = await watch.message()
+        assert (message.jobs[0].state, message.gap) == (job_pb2.JOB_STATE_SUCCEEDED, False)
+    watch.call.cancel()
+
+
+async def test_watch_of_some_jobs_begins_with_their_states_and_tells_of_no_others(broker: Broker, api: Api) -> None:
+    (known,) = await api.submit_echo()
+    watch = Watch(api, job_ids=[known.job_id, ID])
+    first = await watch.message()
+    assert [job.job_key for job in first.jobs] == [known.job_key]
+    await api.submit(echo())
+    (late,) = await api.submit(echo(job_id=ID))
+    assert [job.job_key for job in (await watch.message()).jobs] == [late.job_key]
+    await api.jobs.CancelJob(pb.CancelJobRequest(name=job_name(ID)), timeout=WAIT_S)
+    (told,) = (await watch.message()).jobs
+    assert (told.job_key, told.state) == (late.job_key, job_pb2.JOB_STATE_CANCELLED)
+    watch.call.cancel()
+
+
+async def test_watch_of_unknown_jobs_says_so_at_once(api: Api) -> None:
+    watch = Watch(api, job_ids=[ID])
+    assert list((await watch.message()).jobs) == []
+    watch.call.cancel()
+
+
+async def test_watch_goes_on_from_its_resume_token(api: Api) -> None:
+    watch = Watch(api)
+    await watch.begun()
+    await api.submit_echo()
+    token = (await watch.message()).resume_token
+    watch.call.cancel()
+    (missed,) = await api.submit_echo()
+    again = Watch(api, resume_token=token)
+    message = await again.message()
+    assert ([job.job_key for job in message.jobs], message.gap) == ([missed.job_key], False)
+    again.call.cancel()
+
+
+async def test_watch_from_a_token_of_an_earlier_broker_says_that_there_is_a_gap(tmp_path: Path) -> None:
+    async with Broker(settings_of(tmp_path)) as broker, api_of(broker) as api:
+        watch = Watch(api)
+        await watch.begun()
+        await api.submit_echo()
+        token = (await watch.message()).resume_token
+        await api.submit_echo()
+        watch.call.cancel()
+    async with Broker(settings_of(tmp_path)) as broker, api_of(broker) as api:
+        watch = Watch(api, resume_token=token)
+        assert (await watch.message()).gap
+        watch.call.cancel()
+
+
+async def test_slow_watcher_is_told_of_the_gap_and_of_the_newest_changes(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, limits={"watch_queue_max": 2})
+    async with Broker(settings) as broker, api_of(broker) as api:
+        watch = Watch(api)
+        await watch.begun()
+        results = await api.submit_echo(5)
+        message = await watch.message()
+        assert message.gap
+        assert [job.job_key for job in message.jobs] == [result.job_key for result in results[-2:]]
+        watch.call.cancel()
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"parent": ENVIRONMENT}, "MALFORMED_NAME"),
+        ({"parent": "organizations/none"}, "NOT_FOUND"),
+        ({"resume_token": "x"}, "MALFORMED_RESUME_TOKEN"),
+        ({"job_ids": [b"short"]}, "INVALID_MESSAGE"),
+    ],
+)
+async def test_watch_of_what_cannot_be_watched_is_refused(api: Api, fields: dict[str, object], reason: str) -> None:
+    assert (await refused(Watch(api, **fields).call.read())).reason == reason
+
+
+# --- steering -------------------------------------------------------------------------------------------------------
+
+
+async def test_cancel_of_a_queued_job_ends_it_and_may_be_repeated(api: Api) -> None:
+    (result,) = await api.submit_echo()
+    request = pb.CancelJobRequest(name=job_name(result.job_id))
+    for _ in range(2):
+        answer = await api.jobs.CancelJob(request, timeout=WAIT_S)
+        assert answer.job.state == job_pb2.JOB_STATE_CANCELLED
+
+
+async def test_cancel_of_a_finished_job_is_refused(broker: Broker, api: Api) -> None:
+    async with agent_on(broker.mesh_address) as agent:
+        (result,) = await api.submit_echo()
+        (assign,) = await agent.assigned(1)
+        await agent.report(succeeded(key_of(assign)))
+    refusal = await refused(api.jobs.CancelJob(pb.CancelJobRequest(name=job_name(result.job_id)), timeout=WAIT_S))
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.FAILED_PRECONDITION.value[0], "JOB_FINAL")
+    assert "is succeeded" in refusal.text
+
+
+async def test_what_is_not_built_says_so_in_a_sentence(api: Api) -> None:
+    name = job_name(ID)
+    resolution = pb.HELD_RESOLUTION_RETRY
+    for call in (
+        api.jobs.RequeueJob(pb.RequeueJobRequest(name=name)),
+        api.jobs.ResolveHeldJob(pb.ResolveHeldJobRequest(name=name, resolution=resolution)),
+        api.jobs.ExplainJob(pb.ExplainJobRequest(name=name)),
+    ):
+        refusal = await refused(call)
+        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED.value[0], "NOT_BUILT")
+        assert "not served by this version" in refusal.text

@@ -1,0 +1,227 @@
+"""The engine over a real SQLite store: nothing leaves before its commit, and a restart loses nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from broker.clock import EngineClock
+from broker.dispatch.messages import (
+    AgentAdded,
+    AgentConnected,
+    AssignJob,
+    AttemptFinished,
+    JobAccepted,
+    JobSubmitted,
+    RequestDone,
+    RequestRefused,
+    Send,
+)
+from broker.dispatch.model import AgentNo, DispatchPolicy, GroupNo, JobKey, OperationPolicy, OutcomeStatus, SessionId
+from broker.engine import Engine
+from broker.errors import ConfigError, FullError, NotOwnerError
+from broker.settings import LimitSettings
+from broker.store.base import Body, CommitOutcome, CommitRequest, CommitStatus
+from broker.store.sqlite import SqliteStore
+
+GROUP = GroupNo(1)
+AGENT = AgentNo(1)
+SESSION = SessionId(1)
+POLICY = OperationPolicy(no=1)
+INCARNATION = b"incarnation-0001"
+
+
+class Inbox:
+    """What one session was told."""
+
+    def __init__(self) -> None:
+        self.sends: list[Send] = []
+        self.assigned: list[tuple[AssignJob, Body, bytes]] = []
+        self.changed = asyncio.Event()
+
+    def deliver(self, send: Send) -> None:
+        self.sends.append(send)
+        self.changed.set()
+
+    def assign(self, order: AssignJob, payload: Body, checkpoint: bytes) -> None:
+        self.assigned.append((order, payload, checkpoint))
+        self.changed.set()
+
+    async def until_assigned(self, count: int) -> list[tuple[AssignJob, Body, bytes]]:
+        async with asyncio.timeout(20):
+            while len(self.assigned) < count:
+                self.changed.clear()
+                await self.changed.wait()
+        return self.assigned
+
+
+def submission(number: int, content: bytes = b"payload") -> JobSubmitted:
+    return JobSubmitted(0, number.to_bytes(16, "big"), "echo", POLICY, content[:16], body=Body(content))
+
+
+@asynccontextmanager
+async def running(path: Path, limits: LimitSettings | None = None) -> AsyncIterator[tuple[Engine, SqliteStore]]:
+    store = SqliteStore(path)
+    await store.open()
+    if not await store.groups():
+        organisation = await store.insert_organisation("default", "Default", 1)
+        await store.insert_group(organisation.org_no, "default", "Default", "", "private", True, 1)
+    engine = Engine(
+        store,
+        EngineClock(),
+        limits or LimitSettings(),
+        DispatchPolicy(),
+        broker_id="broker",
+        payload_cache_bytes_max=1 << 20,
+        seed=1,
+    )
+    await engine.recover()
+    loop = asyncio.create_task(engine.run())
+    try:
+        yield engine, store
+    finally:
+        engine.close()
+        await loop
+        await store.close()
+
+
+async def connect(engine: Engine, session: SessionId = SESSION, capacity: int = 8) -> Inbox:
+    inbox = Inbox()
+    assert isinstance(await engine.ask(GROUP, lambda ticket: AgentAdded(ticket, AGENT, "a1")), RequestDone)
+    engine.attach(session, inbox)
+    hello = AgentConnected(
+        AGENT, session, INCARNATION, int(session), capacity, capacity, 1, frozenset({"echo"}), frozenset()
+    )
+    await engine.control(GROUP, hello)
+    return inbox
+
+
+async def test_engine_answers_each_submission_in_order_and_delivers_the_payload(tmp_path: Path) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        inbox = await connect(engine)
+        replies = await engine.submit(GROUP, [submission(1, b"first"), submission(2, b"second")])
+        assert [type(reply) for reply in replies] == [JobAccepted, JobAccepted]
+        assigned = await inbox.until_assigned(2)
+        assert [body.content for _, body, _ in assigned] == [b"first", b"second"]
+
+
+async def test_engine_knows_a_submission_again_after_a_restart(tmp_path: Path) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        (first,) = await engine.submit(GROUP, [submission(1)])
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        again, other = await engine.submit(GROUP, [submission(1), submission(1, b"other content")])
+    assert isinstance(first, JobAccepted)
+    assert isinstance(again, JobAccepted)
+    assert (again.job_key, again.duplicate) == (first.job_key, True)
+    assert isinstance(other, RequestRefused)
+    assert other.reason == "IDEMPOTENCY_KEY_REUSED"
+
+
+async def test_engine_settles_two_equal_submissions_of_one_batch(tmp_path: Path) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        first, second = await engine.submit(GROUP, [submission(1), submission(1)])
+    assert isinstance(first, JobAccepted)
+    assert isinstance(second, JobAccepted)
+    assert (second.job_key, first.duplicate, second.duplicate) == (first.job_key, False, True)
+
+
+async def test_engine_gives_the_payload_from_disk_when_the_agent_comes_after_a_restart(tmp_path: Path) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        await engine.submit(GROUP, [submission(7, b"x" * 10_000)])
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        inbox = await connect(engine)
+        ((order, body, _),) = await inbox.until_assigned(1)
+        assert body.content == b"x" * 10_000
+        assert order.attempt == 1
+
+
+async def test_engine_keeps_an_outcome_and_its_result(tmp_path: Path) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, store):
+        inbox = await connect(engine)
+        await engine.submit(GROUP, [submission(1)])
+        ((order, _, _),) = await inbox.until_assigned(1)
+        done = OutcomeStatus.SUCCEEDED
+        finished = AttemptFinished(AGENT, SESSION, order.job_key, 1, done, body=Body(b"result", "text/plain"))
+        inbox.changed.clear()
+        await engine.report(GROUP, [finished])
+        await inbox.changed.wait()
+        record = await store.job([GROUP], order.job_id)
+    assert record is not None
+    assert record.row.state == "succeeded"
+    assert record.result is not None
+    assert (record.result.content, record.result.content_type) == (b"result", "text/plain")
+
+
+async def test_engine_sends_nothing_before_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, store):
+        inbox = await connect(engine)
+        await engine.ask(GROUP, lambda ticket: AgentAdded(ticket, AGENT, "a1"))
+        may_commit, is_asked = asyncio.Event(), asyncio.Event()
+        commit = store.commit
+
+        async def held(request: CommitRequest) -> CommitOutcome:
+            is_asked.set()
+            await may_commit.wait()
+            return await commit(request)
+
+        monkeypatch.setattr(store, "commit", held)
+        waiting = asyncio.create_task(engine.submit(GROUP, [submission(1)]))
+        await is_asked.wait()
+        assert not waiting.done()
+        assert not inbox.assigned
+        may_commit.set()
+        await waiting
+        await inbox.until_assigned(1)
+
+
+async def test_engine_tries_the_same_batch_again_when_it_was_rolled_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, store):
+        commit, seen = store.commit, list[int]()
+
+        async def refused_once(request: CommitRequest) -> CommitOutcome:
+            seen.append(request.seq)
+            if len(seen) == 1:
+                return CommitOutcome(CommitStatus.ROLLED_BACK, why="database is full", retry_after_s=0.001)
+            return await commit(request)
+
+        monkeypatch.setattr(store, "commit", refused_once)
+        (reply,) = await engine.submit(GROUP, [submission(1)])
+        assert isinstance(reply, JobAccepted)
+        assert seen[0] == seen[1]
+        assert not engine.is_stalled
+
+
+async def test_engine_refuses_submissions_beyond_its_mailbox_and_keeps_none_of_them(tmp_path: Path) -> None:
+    limits = LimitSettings(mailbox_submissions=4, batch_submissions=4)
+    async with running(tmp_path / "mesh.db", limits) as (engine, store):
+        with pytest.raises(FullError) as caught:
+            await engine.submit(GROUP, [submission(number) for number in range(5)])
+        assert caught.value.reason == "MAILBOX_FULL"
+        assert not await store.live_jobs(GROUP, JobKey(0), 10)
+
+
+async def test_engine_refuses_a_group_that_it_does_not_own(tmp_path: Path) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        with pytest.raises(NotOwnerError):
+            await engine.submit(GroupNo(77), [submission(1)])
+
+
+async def test_engine_refuses_to_start_when_the_clock_is_far_behind_the_store(tmp_path: Path) -> None:
+    async with running(tmp_path / "store") as (engine, _):
+        await engine.ask(GROUP, lambda ticket: AgentAdded(ticket, AGENT, "a1"))
+    store = SqliteStore(tmp_path / "store")
+    await store.open()
+    try:
+        clock = EngineClock(wall_ns=lambda: 1_000_000_000)
+        late = Engine(
+            store, clock, LimitSettings(), DispatchPolicy(), broker_id="b1", payload_cache_bytes_max=0, seed=1
+        )
+        with pytest.raises(ConfigError, match="set the clock right") as caught:
+            await late.recover()
+        assert caught.value.reason == "CLOCK_BEHIND"
+    finally:
+        await store.close()

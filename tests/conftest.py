@@ -1,0 +1,29 @@
+"""What holds for every test: a clean environment, and words for what could not run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+# Settings of the person who runs the tests are not settings of the tests; a sabotage is meant for the harness.
+for _name in [name for name in os.environ if name.startswith("MESH_") and name != "MESH_SABOTAGE"]:
+    del os.environ[_name]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Here and not beside the scenarios: options are read before their folder is."""
+    parser.addoption("--rewrite-scenarios", action="store_true", help="write the effects in tests/scenarios/*.txt anew")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip a test whose programs are not installed; on CI, where `make system` has run, that is an error."""
+    needed = [program for marker in item.iter_markers("system") for program in marker.args]
+    missing = [program for program in needed if shutil.which(program) is None]
+    if not missing:
+        return
+    reason = f"not installed: {', '.join(missing)} (make system)"
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)

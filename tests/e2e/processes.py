@@ -1,0 +1,14 @@
+"""Real brokers and agents for tests: free ports, named signals, and nothing left running.
+
+    async with Mesh(tmp_path) as mesh:
+        await mesh.start_broker()
+        await mesh.start_agent("a1", slots=4)
+        await mesh.broker.kill()
+
+It is the demonstration's own: what people are shown and what tests start are the same processes.
+"""
+
+from broker.cli._demo_processes import Addresses, Mesh, Process, ProcessError
+from broker.cli._demo_store import JobRecord, count_held, read_jobs, store_file
+
+__all__ = ["Addresses", "JobRecord", "Mesh", "Process", "ProcessError", "count_held", "read_jobs", "store_file"]

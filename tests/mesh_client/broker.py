@@ -1,0 +1,426 @@
+"""A broker that keeps jobs in a dict, over real gRPC: honest where a client depends on it, and it can break on request.
+
+`fail_next` makes the next calls of a method fail; `hold` keeps answers back; `restart` drops every connection and comes
+back on the same port with what it knew.
+"""
+
+# ruff: noqa: N802 - methods have the names of the contract
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter, defaultdict, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from uuid import UUID
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from protos.mesh.v1 import admin_service_pb2 as admin
+from protos.mesh.v1 import admin_service_pb2_grpc, job_pb2, job_service_pb2_grpc
+from protos.mesh.v1 import job_service_pb2 as pb
+
+WAIT_S = 10.0
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+FINAL = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_DEAD)
+
+
+def status(code: int, text: str, reason: str, *details: Message, **metadata: str) -> status_pb2.Status:
+    """A status as the real broker makes it."""
+    made = status_pb2.Status(code=code, message=text)
+    for detail in (error_details_pb2.ErrorInfo(reason=reason, domain="mesh", metadata=metadata), *details):
+        made.details.add().Pack(detail)
+    return made
+
+
+def away(text: str = "this broker is stopping", retry_after_s: float = 0.01) -> status_pb2.Status:
+    """UNAVAILABLE, with when to try again."""
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromNanoseconds(round(retry_after_s * 1e9))
+    return status(code_pb2.UNAVAILABLE, text, "BROKER_STOPPING", retry)
+
+
+def unknown(name: str) -> status_pb2.Status:
+    return status(code_pb2.NOT_FOUND, f"there is no {name}", "NOT_FOUND", resource=name)
+
+
+async def abort(context: Context, made: status_pb2.Status) -> None:
+    code = next(code for code in grpc.StatusCode if code.value[0] == made.code)
+    await context.abort(code, made.message, (("grpc-status-details-bin", made.SerializeToString()),))
+
+
+class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_grpc.AdminServiceServicer):
+    """Groups `default` and `loaders` of the organization `default`; environment `prod` leads to `loaders`.
+
+    A job stays queued until the test calls `move`, except operation `done`, which has succeeded when it is accepted
+    and gives its payload back. Operation `refused` is refused with FULL.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: dict[bytes, job_pb2.Job] = {}
+        self.specs: dict[bytes, pb.JobSpec] = {}
+        self.calls: Counter[str] = Counter()
+        self.batches: list[pb.SubmitJobsRequest] = []
+        self.open_batches = 0
+        self.open_batches_most = 0
+        self.groups = {name: _group(name) for name in ("default", "loaders")}
+        self.environments = {"prod": _environment("prod", "loaders")}
+        self.organizations = {"default": _organization("default")}
+        self.agents = [_agent("loaders", "a1"), _agent("default", "a2")]
+        self.watching = asyncio.Event()
+        """Set when somebody has begun to watch."""
+        self.released = asyncio.Event()
+        self.released.set()
+        self.address = "127.0.0.1:0"
+        self._faults: defaultdict[str, deque[status_pb2.Status]] = defaultdict(deque)
+        self._changes: list[bytes] = []
+        self._changed = asyncio.Condition()
+        self._server: grpc.aio.Server | None = None
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        options = (("grpc.so_reuseport", 0),)
+        self._server = grpc.aio.server(options=options)
+        job_service_pb2_grpc.add_JobServiceServicer_to_server(self, self._server)
+        admin_service_pb2_grpc.add_AdminServiceServicer_to_server(self, self._server)
+        port = self._server.add_insecure_port(self.address)
+        self.address = f"127.0.0.1:{port}"
+        await self._server.start()
+
+    async def stop(self) -> None:
+        assert self._server is not None
+        await self._server.stop(0)
+
+    async def restart(self) -> None:
+        await self.stop()
+        self.watching.clear()
+        await self.start()
+
+    # --- what a test does -------------------------------------------------------------------------------------------
+
+    def fail_next(self, method: str, *faults: status_pb2.Status) -> None:
+        self._faults[method].extend(faults)
+
+    async def move(self, job_id: str, state: int, **fields: Any) -> None:
+        """Change a job, and tell those who watch."""
+        job = self.jobs[UUID(job_id).bytes]
+        job.MergeFrom(job_pb2.Job(state=state, **fields))  # type: ignore[arg-type]  # a number is a state on the wire
+        async with self._changed:
+            self._changes.append(UUID(job_id).bytes)
+            self._changed.notify_all()
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+
+    async def SubmitJobs(self, request: pb.SubmitJobsRequest, context: Context) -> pb.SubmitJobsResponse:
+        await self._begin("SubmitJobs", context)
+        self.batches.append(request)
+        refusal = self._refusal(request.parent)
+        if refusal is not None:
+            await abort(context, refusal)
+        response = pb.SubmitJobsResponse(results=[await self._accept(request.parent, spec) for spec in request.jobs])
+        # Lost on the way back: the jobs are accepted.
+        await self._begin("SubmitJobs answer", context)
+        return response
+
+    async def SubmitStream(
+        self, request_iterator: AsyncIterator[pb.SubmitStreamRequest], context: Context
+    ) -> AsyncIterator[pb.SubmitStreamResponse]:
+        await self._begin("SubmitStream", context)
+        waiting: asyncio.Queue[pb.SubmitStreamRequest | None] = asyncio.Queue()
+
+        async def read() -> None:
+            async for request in request_iterator:
+                self.open_batches += 1
+                self.open_batches_most = max(self.open_batches, self.open_batches_most)
+                waiting.put_nowait(request)
+            waiting.put_nowait(None)
+
+        reading = asyncio.create_task(read())
+        try:
+            while (request := await waiting.get()) is not None:
+                await self.released.wait()
+                await self._begin("SubmitStream batch", context)
+                self.batches.append(request.batch)
+                self.open_batches -= 1
+                yield await self._answer(request)
+                await self._begin("SubmitStream answered", context)
+        finally:
+            reading.cancel()
+
+    async def _answer(self, request: pb.SubmitStreamRequest) -> pb.SubmitStreamResponse:
+        refusal = self._refusal(request.batch.parent)
+        if refusal is not None:
+            return pb.SubmitStreamResponse(batch_seq=request.batch_seq, error=refusal)
+        results = [await self._accept(request.batch.parent, spec) for spec in request.batch.jobs]
+        return pb.SubmitStreamResponse(batch_seq=request.batch_seq, results=results)
+
+    async def GetJob(self, request: pb.GetJobRequest, context: Context) -> job_pb2.Job:
+        await self._begin("GetJob", context)
+        return await self._find(request.name, context)
+
+    async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
+        await self._begin(f"ListJobs {request.filter}".rstrip(), context)
+        conditions = [part.split(" = ") for part in request.filter.split(" AND ") if part]
+        chosen = [job for job in reversed(self.jobs.values()) if all(_holds(job, *part) for part in conditions)]
+        first = int(request.page_token or 0)
+        last = first + request.page_size
+        token = str(last) if last < len(chosen) else ""
+        return pb.ListJobsResponse(jobs=chosen[first:last], next_page_token=token)
+
+    async def CancelJob(self, request: pb.CancelJobRequest, context: Context) -> pb.CancelJobResponse:
+        await self._begin("CancelJob", context)
+        job = await self._find(request.name, context)
+        if job.state in FINAL:
+            text = f"job {job.job_id} is final"
+            await abort(context, status(code_pb2.FAILED_PRECONDITION, text, "JOB_FINAL"))
+        if job.state == job_pb2.JOB_STATE_RUNNING:
+            await self.move(job.job_id, job.state, cancel_requested=True)
+        else:
+            await self.move(job.job_id, job_pb2.JOB_STATE_CANCELLED)
+        return pb.CancelJobResponse(job=job)
+
+    async def WatchJobs(self, request: pb.WatchJobsRequest, context: Context) -> AsyncIterator[pb.WatchJobsResponse]:
+        await self._begin("WatchJobs", context)
+        wanted = set(request.job_ids)
+        at = int(request.resume_token) if request.resume_token else len(self._changes)
+        await context.send_initial_metadata(())
+        self.watching.set()
+        if wanted and not request.resume_token:
+            yield self._told([key for key in self.jobs if key in wanted], at)
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda at=at: len(self._changes) > at)  # type: ignore[misc]
+            keys = [key for key in self._changes[at:] if not wanted or key in wanted]
+            at = len(self._changes)
+            if keys:
+                yield self._told(keys, at)
+            await self._begin("WatchJobs told", context)
+
+    def _told(self, keys: list[bytes], at: int) -> pb.WatchJobsResponse:
+        jobs = [job_pb2.Job() for _ in keys]
+        for job, key in zip(jobs, keys, strict=True):
+            job.CopyFrom(self.jobs[key])
+            job.ClearField("result")
+        return pb.WatchJobsResponse(jobs=jobs, resume_token=str(at))
+
+    async def _accept(self, parent: str, spec: pb.JobSpec) -> pb.SubmitResult:
+        if spec.operation == "refused":
+            retry = error_details_pb2.RetryInfo()
+            retry.retry_delay.FromSeconds(7)
+            refusal = status(code_pb2.RESOURCE_EXHAUSTED, "the queue is full", "QUEUE_FULL", retry)
+            return pb.SubmitResult(job_id=spec.job_id, error=refusal)
+        key = next((known.job_id for known in self.specs.values() if _is_same(known, spec)), spec.job_id)
+        if key not in self.jobs:
+            self.specs[key] = spec
+            self.jobs[key] = self._job(parent, spec)
+            async with self._changed:
+                self._changes.append(key)
+                self._changed.notify_all()
+            return pb.SubmitResult(job_id=key, job_key=self.jobs[key].job_key)
+        return pb.SubmitResult(job_id=key, job_key=self.jobs[key].job_key, duplicate=True)
+
+    def _job(self, parent: str, spec: pb.JobSpec) -> job_pb2.Job:
+        job_id = str(UUID(bytes=spec.job_id))
+        collection, _, name = parent.removeprefix("organizations/default/").partition("/")
+        environment = parent if collection == "environments" else ""
+        group = self.environments[name].target_group if environment else parent
+        job = job_pb2.Job(
+            name=f"organizations/default/jobs/{job_id}",
+            job_id=job_id,
+            job_key=len(self.jobs) + 1,
+            group=group,
+            environment=environment,
+            operation=spec.operation,
+            state=job_pb2.JOB_STATE_QUEUED,
+            priority=spec.priority or 3,
+            labels=spec.labels,
+        )
+        job.accepted_at.GetCurrentTime()
+        if spec.operation == "done":
+            job.state = job_pb2.JOB_STATE_SUCCEEDED
+            job.attempt, job.agent = 1, "a1"
+            job.finished_at.CopyFrom(job.accepted_at)
+            job.result.content, job.result.content_type = spec.payload, spec.content_type
+        return job
+
+    def _refusal(self, parent: str) -> status_pb2.Status | None:
+        collection, _, name = parent.removeprefix("organizations/default/").partition("/")
+        known = self.environments if collection == "environments" else self.groups
+        return None if name in known else unknown(parent)
+
+    async def _find(self, name: str, context: Context) -> job_pb2.Job:
+        job = self.jobs.get(UUID(name.rpartition("/")[2]).bytes)
+        if job is None:
+            await abort(context, unknown(name))
+        assert job is not None
+        return job
+
+    async def _begin(self, method: str, context: Context) -> None:
+        self.calls[method] += 1
+        if self._faults[method]:
+            await abort(context, self._faults[method].popleft())
+
+    # --- what operators set up --------------------------------------------------------------------------------------
+
+    async def CreateOrganization(self, request: admin.CreateOrganizationRequest, context: Context) -> Any:
+        made = _organization(request.organization_id, request.organization)
+        return await self._add(self.organizations, request.organization_id, made, "CreateOrganization", context)
+
+    async def GetOrganization(self, request: admin.GetOrganizationRequest, context: Context) -> Any:
+        return await self._get(self.organizations, request.name, context)
+
+    async def ListOrganizations(self, request: admin.ListOrganizationsRequest, context: Context) -> Any:
+        return admin.ListOrganizationsResponse(organizations=self.organizations.values())
+
+    async def CreateGroup(self, request: admin.CreateGroupRequest, context: Context) -> Any:
+        made = _group(request.group_id, request.group)
+        return await self._add(self.groups, request.group_id, made, "CreateGroup", context)
+
+    async def GetGroup(self, request: admin.GetGroupRequest, context: Context) -> Any:
+        return await self._get(self.groups, request.name, context)
+
+    async def ListGroups(self, request: admin.ListGroupsRequest, context: Context) -> Any:
+        names = sorted(self.groups)
+        first = int(request.page_token or 0)
+        last = first + min(request.page_size, 2)
+        token = str(last) if last < len(names) else ""
+        return admin.ListGroupsResponse(groups=[self.groups[name] for name in names[first:last]], next_page_token=token)
+
+    async def CreateEnvironment(self, request: admin.CreateEnvironmentRequest, context: Context) -> Any:
+        made = admin.Environment()
+        made.CopyFrom(request.environment)
+        made.name = f"{request.parent}/environments/{request.environment_id}"
+        return await self._add(self.environments, request.environment_id, made, "CreateEnvironment", context)
+
+    async def GetEnvironment(self, request: admin.GetEnvironmentRequest, context: Context) -> Any:
+        return await self._get(self.environments, request.name, context)
+
+    async def ListEnvironments(self, request: admin.ListEnvironmentsRequest, context: Context) -> Any:
+        return admin.ListEnvironmentsResponse(environments=self.environments.values())
+
+    async def GetAgent(self, request: admin.GetAgentRequest, context: Context) -> Any:
+        return await self._get({agent.name.rpartition("/")[2]: agent for agent in self.agents}, request.name, context)
+
+    async def ListAgents(self, request: admin.ListAgentsRequest, context: Context) -> Any:
+        group = request.parent.rpartition("/")[2]
+        return admin.ListAgentsResponse(
+            agents=[agent for agent in self.agents if group == "-" or f"/groups/{group}/" in agent.name]
+        )
+
+    async def _add(self, known: dict[str, Any], key: str, made: Any, method: str, context: Context) -> Any:
+        await self._begin(method, context)
+        if key in known:
+            text = f"{made.name} exists already"
+            await abort(context, status(code_pb2.ALREADY_EXISTS, text, "ALREADY_EXISTS", resource=made.name))
+        known[key] = made
+        await self._begin(f"{method} answer", context)
+        return made
+
+    async def _get(self, known: dict[str, Any], name: str, context: Context) -> Any:
+        found = known.get(name.rpartition("/")[2])
+        if found is None:
+            await abort(context, unknown(name))
+        return found
+
+
+def _organization(key: str, given: admin.Organization | None = None) -> admin.Organization:
+    made = admin.Organization(display_name=key)
+    made.MergeFrom(given or admin.Organization())
+    made.name = f"organizations/{key}"
+    return made
+
+
+def _group(key: str, given: admin.Group | None = None) -> admin.Group:
+    made = admin.Group(display_name=key, kind=admin.GROUP_KIND_PRIVATE, central_logging=True)
+    made.MergeFrom(given or admin.Group())
+    made.name = f"organizations/default/groups/{key}"
+    made.status = admin.GROUP_STATUS_INACTIVE
+    made.created_at.GetCurrentTime()
+    return made
+
+
+def _environment(key: str, group: str) -> admin.Environment:
+    target = f"organizations/default/groups/{group}"
+    name = f"organizations/default/environments/{key}"
+    return admin.Environment(name=name, display_name=key, target_group=target, groups=[target])
+
+
+def _agent(group: str, key: str) -> admin.Agent:
+    made = admin.Agent(
+        name=f"organizations/default/groups/{group}/agents/{key}",
+        display_name=key,
+        status=admin.AGENT_STATUS_ACTIVE,
+        operations=["done"],
+        labels={"site": "north"},
+        slots=4,
+        live=1,
+    )
+    made.last_heard_at.GetCurrentTime()
+    return made
+
+
+def _holds(job: job_pb2.Job, field: str, value: str) -> bool:
+    known = {
+        "state": job_pb2.JobState.Name(job.state).removeprefix("JOB_STATE_").lower(),
+        "group": job.group.rpartition("/")[2],
+        "operation": job.operation,
+        "agent": job.agent,
+    }
+    return f'"{known[field]}"' == value
+
+
+def _is_same(known: pb.JobSpec, spec: pb.JobSpec) -> bool:
+    is_same_key = bool(spec.idempotency_key) and known.idempotency_key == spec.idempotency_key
+    return known.job_id == spec.job_id or is_same_key
+
+
+@asynccontextmanager
+async def running_broker() -> AsyncIterator[MemoryBroker]:
+    """A broker in the event loop of the test."""
+    broker = MemoryBroker()
+    await broker.start()
+    try:
+        yield broker
+    finally:
+        await broker.stop()
+
+
+class BrokerThread:
+    """A broker in an event loop of its own, for tests that have none; `run` does something in that loop."""
+
+    def __init__(self, broker: MemoryBroker, loop: asyncio.AbstractEventLoop) -> None:
+        self.broker = broker
+        self._loop = loop
+
+    def run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(WAIT_S)
+
+
+@contextmanager
+def broker_thread() -> Iterator[BrokerThread]:
+    """A broker in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="broker")
+    thread.start()
+
+    async def started() -> MemoryBroker:
+        broker = MemoryBroker()
+        await broker.start()
+        return broker
+
+    broker = asyncio.run_coroutine_threadsafe(started(), loop).result(WAIT_S)
+    try:
+        yield BrokerThread(broker, loop)
+    finally:
+        asyncio.run_coroutine_threadsafe(broker.stop(), loop).result(WAIT_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(WAIT_S)
+        loop.close()

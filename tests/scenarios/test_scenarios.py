@@ -1,0 +1,53 @@
+"""Every golden scenario says what happens, and opens with the rule that it shows."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from broker.dispatch.transitions import ROWS
+from tests.scenarios.language import INDENT, told_again
+
+FOLDER = Path(__file__).parent
+FILES = sorted(FOLDER.glob("*.txt"))
+NOT_BUILT = {17}
+"""Rows of the table that wait for drains and removals."""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_scenario_leads_to_what_it_says(path: Path, request: pytest.FixtureRequest) -> None:
+    text = path.read_text()
+    told = told_again(text)
+    if request.config.getoption("--rewrite-scenarios"):
+        path.write_text(told)
+    else:
+        assert told == text, f"{path.name}: rewrite with --rewrite-scenarios and read the difference"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_scenario_opens_with_its_rule(path: Path) -> None:
+    assert re.match(r"# (Rows? [0-9a-p]|Promise P\d|Job alone|Recovery)", path.read_text())
+
+
+def test_scenarios_show_every_row_of_the_table_of_attempts() -> None:
+    shown: set[int] = set()
+    for path in FILES:
+        first = path.read_text().splitlines()[0].partition(":")[0]
+        shown |= {int(number) for number in re.findall(r"\b\d+\b", first)}
+    assert shown >= set(range(1, 21)) - NOT_BUILT
+    assert shown >= {row.number for row in ROWS if row.number}
+
+
+def test_told_again_drops_old_effects_and_keeps_comments() -> None:
+    text = "# Row 1: a rule.\n\nagents a\n    send  nonsense\nsubmit j1\n"
+    told = told_again(text)
+    assert "nonsense" not in told
+    assert told.startswith("# Row 1: a rule.\n\nagents a\n")
+    assert f"{INDENT}send  a: assign j1#1\n" in told
+
+
+def test_told_again_refuses_a_command_that_does_not_exist() -> None:
+    with pytest.raises(AssertionError, match="unknown command 'explode'"):
+        told_again("# Row 1: a rule.\nexplode a\n")
