@@ -25,7 +25,7 @@ from pydantic_settings import (
 )
 from pydantic_settings.exceptions import SettingsError
 
-from broker.dispatch.model import SECOND_US, DispatchPolicy, OnLoss, OperationPolicy
+from broker.dispatch.model import SECOND_US, DispatchPolicy, OnLoss, OperationPolicy, Spread
 from broker.errors import ConfigError
 
 ENVIRONMENT_PREFIX: Final = "MESH_"
@@ -138,8 +138,10 @@ class DispatchSettings(Section):
     label_sets_max: Count = _POLICY.label_sets_max
     lanes_max: Count = _POLICY.lanes_max
     agent_classes_max: Count = _POLICY.agent_classes_max
-    placements_step_max: Count = _POLICY.placements_step_max
-    expiries_step_max: Count = _POLICY.expiries_step_max
+    placements_step_max: Annotated[int, Field(ge=16)] = _POLICY.placements_step_max
+    expiries_step_max: Annotated[int, Field(ge=16)] = _POLICY.expiries_step_max
+    spread: Spread = _POLICY.spread
+    """How ranks of agents count: `balanced` not at all, `ordered` one at a time, `spill` the next one when full."""
     ageing_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] = _POLICY.ageing_us / SECOND_US
     """Head start of a priority level over the next lower one; 0: strict levels."""
 
@@ -182,7 +184,8 @@ class DispatchSettings(Section):
 
     def policy(self) -> DispatchPolicy:
         """Timing and bounds as the dispatcher takes them."""
-        return DispatchPolicy(**{field.name: self._of(field.name) for field in fields(DispatchPolicy)})
+        numbers = {field.name: self._of(field.name) for field in fields(DispatchPolicy) if field.name != "spread"}
+        return DispatchPolicy(spread=self.spread, **numbers)
 
     def operation_policy(self) -> OperationPolicy:
         """The policy number 0: that of every operation for which nobody has set another."""

@@ -23,6 +23,7 @@ _OF_LINK: Final = {
     Link.SUSPECT: AgentStatus.NO_RESPONSE,
     Link.GONE: AgentStatus.NO_RESPONSE,
     Link.LEFT: AgentStatus.STOPPED,
+    Link.STOPPED: AgentStatus.STOPPED,
 }
 _OF_ADMIN: Final = {
     Admin.ENABLED: AgentStatus.ACTIVE,
@@ -33,6 +34,6 @@ _OF_ADMIN: Final = {
 
 def agent_status(agent: Agent) -> AgentStatus:
     """The first word that holds: disabled; what its connection says; what operators said."""
-    if agent.admin is Admin.DISABLED:
+    if agent.admin in (Admin.DISABLED, Admin.REMOVED):  # removed: on its way out of the books
         return AgentStatus.DISABLED
     return _OF_LINK.get(agent.link) or _OF_ADMIN[agent.admin]

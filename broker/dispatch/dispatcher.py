@@ -9,14 +9,16 @@ the writes are durable; after a take the next step waits until that is known.
 """
 
 from collections.abc import Callable
+from functools import partial
 from heapq import heapify, heappop, heapreplace
 from typing import Any, Final
 
-from broker.dispatch import liveness, reasons, reports
+from broker.dispatch import liveness, operators, reasons, reports
 from broker.dispatch.ledger import Ledger, Randomness
 from broker.dispatch.messages import (
     AgentAdded,
     AgentConnected,
+    AgentLeaving,
     AgentLeft,
     AgentsHeard,
     AttemptAccepted,
@@ -28,6 +30,8 @@ from broker.dispatch.messages import (
     CapacityStated,
     Effects,
     Event,
+    HeldDecision,
+    HeldResolved,
     JobAccepted,
     JobSubmitted,
     RequestDone,
@@ -61,24 +65,36 @@ _AGENT_REPORTS: Final[dict[type, Callable[[Ledger, Any], object]]] = {
     AttemptProgressed: reports.on_progressed,
     AgentConnected: liveness.on_connected,
     SessionClosed: liveness.on_closed,
-    AgentsHeard: liveness.on_heard,
     AgentLeft: liveness.on_left,
+    AgentLeaving: liveness.on_leaving,
     CapacityStated: liveness.on_capacity,
 }
+
+
+Waiting = tuple[int, int, LabelSet, Job]
+"""A label set with waiting jobs: the order of its head, its number, itself, its head."""
+SUSPECTS: Final = ""
+"""What holds back the lanes of suspects: no limit has this key."""
+SUSPECT_PLACES: Final = 16
+"""Looking for an agent without a suspect costs about as much as so many ordinary placements."""
 
 
 class Dispatcher:
     """The dispatcher of one agent group. `random` seeds jitter and nothing else."""
 
-    __slots__ = ("_handlers", "ledger")
+    __slots__ = ("_active_us", "_handlers", "ledger")
 
     def __init__(self, group: GroupNo, policy: DispatchPolicy, epoch: int, random: Randomness) -> None:
         self.ledger = Ledger(group, policy, epoch, random)
+        self._active_us = -1
         self._handlers: dict[type, Callable[[Any], None]] = {
             JobSubmitted: self._on_job_submitted,
             AgentAdded: self._on_agent_added,
             CancelRequested: self._on_cancel_requested,
+            HeldResolved: self._on_held_resolved,
+            AgentsHeard: partial(liveness.on_heard, self.ledger),
             TimerFired: self._on_timer_fired,
+            **{kind: partial(handler, self.ledger) for kind, handler in operators.HANDLERS.items()},
         }
 
     @property
@@ -93,10 +109,17 @@ class Dispatcher:
         ledger.now_us = now_us
         ledger.expiries_left = ledger.policy.expiries_step_max
         report = _AGENT_REPORTS.get(type(event))
-        if report is not None:
-            report(ledger, event)
-        else:
+        if report is None:
             self._handlers[type(event)](event)
+        elif event.agent in ledger.agents:  # type: ignore[union-attr]  # every report names its agent
+            report(ledger, event)
+        elif type(event) is AgentConnected:
+            ledger.effects.sends.append(liveness.removed(event))
+        while ledger.unsettled:
+            operators.settle(ledger, ledger.unsettled.popitem()[1])
+        if ledger.placement.has_moved:
+            ledger.placement.has_moved = False
+            ledger.wants_places = None
         if ledger.wants_places is None or ledger.wants_places:
             self._place()
 
@@ -161,6 +184,7 @@ class Dispatcher:
             start_us + event.schedule_to_start_us if event.schedule_to_start_us else 0,
             event.run_timeout_us,
             now_us + event.total_timeout_us if event.total_timeout_us else 0,
+            event.requeued_from,
         )
         self._accept(event, job, label_set)
 
@@ -232,35 +256,73 @@ class Dispatcher:
         queue, placement = ledger.queue, ledger.placement
         wanted, ledger.wants_places = ledger.wants_places, {}
         if not queue.waiting:
+            ledger.freed_limits.clear()
             return
-        heap: list[tuple[int, int, LabelSet, Job]] = []
+        if queue.parked and wanted is None:
+            self._wake_parked()
+        heap: list[Waiting] = []
         for label_set in (queue.waiting if wanted is None else wanted).values():
             head = queue.head(label_set)
             if head is not None:
                 heap.append((head.order_us + head.lane.level.handicap_us, label_set.no, label_set, head))
-        if len(heap) > 1:
-            heapify(heap)
+        if placement.free:
+            if len(heap) > 1:
+                heapify(heap)
+            self._fill(heap)
+        for _, _, label_set, _ in heap:
+            if ledger.unoffered or not placement.classes_for(label_set):
+                self._watch_unoffered(label_set)
+
+    def _fill(self, heap: "list[Waiting]") -> None:
+        """Place heads until no agent has room; what is left in `heap` waits for one."""
+        ledger, placement = self.ledger, self.ledger.placement
         places_left = ledger.policy.placements_step_max
-        while heap:
+        while heap and placement.free:
             _, _, label_set, job = heap[0]
-            agent = placement.pick(label_set, job.agent if job.attempt else NO_AGENT)
+            if (job.is_suspect or job.lane.limit_key) and self._is_held_back(label_set, job):
+                self._next_head(heap, label_set)
+                continue
+            pick = placement.pick_without_suspect if job.is_suspect else placement.pick
+            agent = pick(label_set, job.agent if job.attempt else NO_AGENT)
             if agent is None:
                 heappop(heap)
                 if ledger.unoffered or not label_set.classes:  # `pick` has just found its classes
                     self._watch_unoffered(label_set)
                 continue
-            if not places_left:
+            if places_left <= 0:
                 ledger.is_unfinished = True
                 return
-            places_left -= 1
+            places_left -= SUSPECT_PLACES if job.is_suspect else 1
             ledger.assign(job, agent)
             if ledger.unoffered:
                 ledger.unoffered.pop(label_set.no, None)
-            head = queue.head(label_set)
-            if head is None:
-                heappop(heap)
-            else:
-                heapreplace(heap, (head.order_us + head.lane.level.handicap_us, label_set.no, label_set, head))
+            self._next_head(heap, label_set)
+
+    def _is_held_back(self, label_set: LabelSet, job: Job) -> bool:
+        """Whether a limit, or the want of an agent for itself, keeps this head waiting: then its lane is parked."""
+        ledger = self.ledger
+        if job.lane.limit_key and ledger.limit_reached(job):
+            ledger.queue.park(job, job.lane.limit_key)
+            return True
+        if job.is_suspect and ledger.placement.pick_without_suspect(label_set, NO_AGENT) is None:
+            ledger.queue.park(job, SUSPECTS)
+            return True
+        return False
+
+    def _next_head(self, heap: "list[Waiting]", label_set: LabelSet) -> None:
+        head = self.ledger.queue.head(label_set)
+        if head is None:
+            heappop(heap)
+        else:
+            heapreplace(heap, (head.order_us + head.lane.level.handicap_us, label_set.no, label_set, head))
+
+    def _wake_parked(self) -> None:
+        """Something ended or came: what it may have held back is looked at again."""
+        ledger = self.ledger
+        ledger.queue.wake(SUSPECTS, 1)
+        for limit, ended in ledger.freed_limits.items():
+            ledger.queue.wake(limit, ended)
+        ledger.freed_limits.clear()
 
     def _watch_unoffered(self, label_set: LabelSet) -> None:
         """Note since when no agent that is there offers the operation of jobs that wait."""
@@ -331,11 +393,29 @@ class Dispatcher:
             ledger.dirty[job.key] = job
         ledger.effects.replies.append(RequestDone(event.ticket, job.state))
 
+    def _on_held_resolved(self, event: HeldResolved) -> None:
+        """A person has looked at a held job: again, or an end of their choice."""
+        ledger = self.ledger
+        job = ledger.jobs.get(event.job_key)
+        if job is None or job.state is not JobState.HELD:
+            text = "the job is not held: there is nothing to decide"
+            ledger.effects.replies.append(RequestRefused(event.ticket, reasons.JOB_NOT_HELD, text))
+            return
+        if event.decision == HeldDecision.RETRY:
+            ledger.give_back(job, reasons.RESOLVED, event.actor)
+        else:
+            state = JobState.SUCCEEDED if event.decision == HeldDecision.SUCCEED else JobState.FAILED
+            job.code = "" if state is JobState.SUCCEEDED else reasons.RESOLVED
+            ledger.end(job, state, reasons.RESOLVED, event.actor)
+            ledger.record(job, JobState.HELD, reasons.RESOLVED, event.actor)
+        ledger.effects.replies.append(RequestDone(event.ticket, job.state))
+
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _on_timer_fired(self, event: TimerFired) -> None:
         ledger = self.ledger
         ledger.is_unfinished = False
+        self._active_us = -1
         if event.lag_us:
             self._forgive(event.lag_us)
         ledger.deadlines.advance(ledger.now_us, ledger.due_of)
@@ -349,6 +429,8 @@ class Dispatcher:
             else:
                 agent = ledger.agents[AgentNo(-owner)]
                 agent.due_us = 0
+                if agent.admin_due_us and agent.admin_due_us <= ledger.now_us:
+                    operators.on_due(ledger, agent)
                 liveness.on_agent_due(ledger, agent)
         else:
             ledger.is_unfinished = True
@@ -389,6 +471,12 @@ class Dispatcher:
         elif job.phase is not Phase.AWAY:
             self._expire_waiting(job)
 
+    def _last_active_us(self) -> int:
+        """Until when the group was active; asked of all agents once a timer."""
+        if self._active_us < 0:
+            self._active_us = self.ledger.last_active_us()
+        return self._active_us
+
     def _expire_waiting(self, job: Job) -> None:
         """A job without a live attempt: its total deadline, its wait for the first start, or its start time."""
         ledger = self.ledger
@@ -401,5 +489,6 @@ class Dispatcher:
             ledger.enqueue(job)
         else:
             ledger.leave_waiting(job)
-            job.code = reasons.NOT_STARTED_IN_TIME
-            ledger.end(job, JobState.FAILED, reasons.NOT_STARTED_IN_TIME)
+            is_inactive = self._last_active_us() <= job.order_us
+            job.code = reasons.GROUP_INACTIVE if is_inactive else reasons.NOT_STARTED_IN_TIME
+            ledger.end(job, JobState.FAILED, job.code)

@@ -6,12 +6,11 @@ simulations: a check costs O(live jobs + agents).
 
 | number | judged by |
 |---|---|
-| 1, 5, 11, 12, 14 | `check` |
+| 1, 5, 11, 12, 13, 14 | `check` |
 | 2, 4, 6 | `check` for what a state shows, `Watcher` for each placement and each timer |
 | 3, 7, 8, 15 | `Watcher`, at each step |
 | 9 | `Watcher.replay` |
 | 10 | `Watcher.recovery` |
-| 13 | nobody yet: it speaks of drains, and comes with them |
 """
 
 from collections import Counter
@@ -24,13 +23,16 @@ from broker.dispatch.ledger import Ledger
 from broker.dispatch.model import (
     FINAL_STATES,
     LIVE_PHASES,
+    Admin,
     Agent,
+    DrainThen,
     Job,
     JobKey,
     JobState,
     Phase,
+    Spread,
 )
-from broker.dispatch.placement import AgentClass, load_key, may_take, may_work
+from broker.dispatch.placement import AgentClass, may_take, may_work
 from broker.dispatch.queue import LabelSet, Lane
 
 SLACK: Final = 192
@@ -53,7 +55,7 @@ def check(dispatcher: Dispatcher) -> list[Violation]:
 
 def _one_place(ledger: Ledger) -> Iterator[str]:
     """1: a job is in exactly one place."""
-    queued = Counter(key for lane in ledger.queue.lanes.values() for key in (*lane.jobs, *lane.late))
+    queued = Counter(key for lane in ledger.queue.all_lanes() for key in (*lane.jobs, *lane.late))
     live = Counter(key for agent in ledger.agents.values() for key in agent.live)
     for job in ledger.jobs.values():
         places = queued[job.key] + live[job.key] + (job.state in {JobState.SCHEDULED, JobState.HELD})
@@ -87,11 +89,25 @@ def _idle_work(ledger: Ledger) -> Iterator[str]:
     """5: work waiting and an eligible free slot never coexist, unless the dispatcher asks to be woken now."""
     if ledger.is_unfinished:
         return
-    waiting = {job.lane.level.label_set.no: job for job in ledger.jobs.values() if job.state is JobState.QUEUED}
-    for job in waiting.values():
+    queued = (job for job in ledger.jobs.values() if job.state is JobState.QUEUED)
+    free = [job for job in queued if not ledger.limit_reached(job)]
+    # One job for all that need the same: a suspect only agents without another one can take.
+    for job in {(job.lane.level.label_set.no, job.is_suspect): job for job in free}.values():
         for agent in ledger.agents.values():
-            if agent.held < agent.capacity and may_take(job, agent):
+            is_too_much = job.is_suspect and bool(agent.suspects)
+            if (
+                agent.held < agent.capacity
+                and may_take(job, agent)
+                and not (is_too_much or _is_later(ledger, job, agent))
+            ):
                 yield f"job {job.key} waits while agent {agent.no} has room for it"
+
+
+def _is_later(ledger: Ledger, job: Job, agent: Agent) -> bool:
+    """Whether agents of an earlier rank work, so that this one must wait for their failure."""
+    if ledger.policy.spread is not Spread.ORDERED:
+        return False
+    return any(may_take(job, one) and one.rank < agent.rank for one in ledger.agents.values())
 
 
 def _armed(ledger: Ledger) -> Iterator[str]:
@@ -120,7 +136,7 @@ def owners(ledger: Ledger) -> Iterator[tuple[int, int, int]]:
 
 def _indexes(ledger: Ledger) -> Iterator[str]:
     """11: every index agrees with what it is derived from."""
-    for judge in (_queue_index, _lane_index, _agent_index, _placement_index):
+    for judge in (_queue_index, _lane_index, _service_index, _agent_index, _placement_index, _limit_index):
         yield from judge(ledger)
     size = sum(job.payload_bytes for job in ledger.jobs.values())
     if size != ledger.queued_bytes:
@@ -142,23 +158,31 @@ def _queue_index(ledger: Ledger) -> Iterator[str]:
 
 
 def _lane_index(ledger: Ledger) -> Iterator[str]:
-    lanes = ledger.queue.lanes
-    for key, lane in lanes.items():
+    for key, lane in ledger.queue.lanes.items():
         if key != (lane.level.label_set.no, lane.level.number, lane.fairness, lane.limit_key):
             yield f"lane {lane.no} is listed as {key}"
-        if len(lane) and not lane.in_level:
+    for lane in ledger.queue.all_lanes():
+        if lane.in_level and lane.is_parked:
+            yield f"lane {lane.no} is served and held back"
+        if len(lane) and not (lane.in_level or lane.is_parked):
             yield f"lane {lane.no} has jobs and is not served"
         if not lane.late.keys() <= {entry[1] for entry in lane.heap}:
             yield f"lane {lane.no} has a returned job outside its order"
         for job_key in (*lane.jobs, *lane.late):
             job = ledger.jobs.get(job_key)
-            if job is None or job.lane is not lane or job.state is not JobState.QUEUED:
+            if job is None or job.state is not JobState.QUEUED or ledger.queue.lane_of(job) is not lane:
                 yield f"lane {lane.no} holds job {job_key}, which is not queued there"
+
+
+def _service_index(ledger: Ledger) -> Iterator[str]:
     levels = [level for label_set in ledger.queue.by_no.values() for level in label_set.levels]
     served = Counter(id(lane) for level in levels for _, _, lane in level.heap)
-    listed = {id(lane): lane for lane in lanes.values() if lane.in_level}
+    listed = {id(lane): lane for lane in ledger.queue.all_lanes() if lane.in_level}
     if served != Counter(listed.keys()):
         yield "the lanes in service are not those that believe so"
+    parked = {lane.no for levels in ledger.queue.parked.values() for held in levels.values() for _, _, lane in held}
+    if parked != {lane.no for lane in ledger.queue.all_lanes() if lane.is_parked}:
+        yield "the lanes that are held back are not those that believe so"
     for level in levels:
         if any(tag != lane.tag for tag, _, lane in level.heap):
             yield f"a lane of label set {level.label_set.no} is served at another time than its own"
@@ -183,16 +207,32 @@ def _agent_index(ledger: Ledger) -> Iterator[str]:
                 yield f"attempt {attempt} of job {job_key} is live and detached on agent {agent.no}"
 
 
+def _limit_index(ledger: Ledger) -> Iterator[str]:
+    running: dict[str, set[JobKey]] = {}
+    for job in ledger.jobs.values():
+        if job.phase in LIVE_PHASES and job.lane.limit_key:
+            running.setdefault(job.lane.limit_key, set()).add(job.key)
+    if running != ledger.running:
+        yield f"limits are used by {running}, noted {ledger.running}"
+    for agent in ledger.agents.values():
+        suspects = {job.key for job in agent.live.values() if job.is_suspect}
+        if suspects != agent.suspects:
+            yield f"agent {agent.no} holds the suspects {suspects}, noted {agent.suspects}"
+
+
 def _placement_index(ledger: Ledger) -> Iterator[str]:
     placement = ledger.placement
     listed = {no: one for one in placement.classes.values() for no in one.agents}
     for agent in ledger.agents.values():
         if listed.get(agent.no) is not agent.agent_class:
             yield f"agent {agent.no} is in another class than it believes"
-        if agent.heap_key != _place_of(agent):
-            yield f"agent {agent.no} is at {agent.heap_key}, its load says {_place_of(agent)}"
+        if agent.heap_key != _place_of(ledger, agent):
+            yield f"agent {agent.no} is at {agent.heap_key}, its load says {_place_of(ledger, agent)}"
         if agent.heap_key >= 0 and agent.agent_class and agent.heap_key not in agent.agent_class.heap:
             yield f"agent {agent.no} has room and is not offered"
+    free = sum(agent.heap_key >= 0 for agent in ledger.agents.values())
+    if free != placement.free:
+        yield f"{free} agents have room, counted {placement.free}"
     for key, agent_class in placement.classes.items():
         if key != (agent_class.operations, agent_class.labels) or not agent_class.agents:
             yield f"class {key} is listed under another name or empty"
@@ -209,10 +249,10 @@ def _serving(ledger: Ledger, label_set: LabelSet) -> list[AgentClass]:
     return [one for one in ledger.placement.classes.values() if one.serves(label_set)]
 
 
-def _place_of(agent: Agent) -> int:
+def _place_of(ledger: Ledger, agent: Agent) -> int:
     if agent.agent_class is None or agent.held >= agent.capacity or not may_work(agent):
         return -1
-    return load_key(agent)
+    return ledger.placement.key_of(agent)
 
 
 def _memory(ledger: Ledger) -> Iterator[str]:
@@ -223,7 +263,7 @@ def _memory(ledger: Ledger) -> Iterator[str]:
         "lanes": (len(ledger.queue.lanes), max(ledger.policy.lanes_max, jobs)),
         "label sets": (len(ledger.queue.by_no), ledger.policy.label_sets_max),
         "agent classes": (len(ledger.placement.classes), ledger.policy.agent_classes_max),
-        "returned jobs": (sum(len(lane.heap) for lane in ledger.queue.lanes.values() if len(lane.heap) > SLACK), jobs),
+        "returned jobs": (sum(len(lane.heap) for lane in ledger.queue.all_lanes() if len(lane.heap) > SLACK), jobs),
     }
     for one in ledger.placement.classes.values():
         sizes[f"heap of class {sorted(one.operations)}"] = (len(one.heap), len(one.agents))
@@ -236,9 +276,20 @@ def _memory(ledger: Ledger) -> Iterator[str]:
                 yield f"{name} remembers finished jobs {sorted(keys - ledger.jobs.keys())}"
 
 
+def _drained(ledger: Ledger) -> Iterator[str]:
+    """13: a drain ends: past its deadline whatever is still held is stopping, away, or given up as stuck."""
+    for agent in ledger.agents.values():
+        is_over = agent.admin is Admin.DRAINING and agent.drain_then is not DrainThen.FINISH and not agent.admin_due_us
+        if agent.admin is Admin.DRAINING and not agent.held:
+            yield f"agent {agent.no} drains and holds nothing"
+        for job in agent.live.values() if is_over else ():
+            if job.phase in {Phase.SENT, Phase.ACCEPTED} or not job.stop_reason:
+                yield f"job {job.key} is {job.phase} on agent {agent.no}, whose drain is past its deadline"
+
+
 def _order(ledger: Ledger) -> Iterator[str]:
     """14: jobs of a lane stand in the order of acceptance or wished start, and the first is served first."""
-    for lane in ledger.queue.lanes.values():
+    for lane in ledger.queue.all_lanes():
         order = [(job.order_us, job.key) for job in lane.jobs.values()]
         if order != sorted(order):
             yield f"lane {lane.no} is out of order: {order}"
@@ -267,5 +318,6 @@ CHECKS: Final[tuple[tuple[int, Callable[[Ledger], Iterator[str]]], ...]] = (
     (6, _armed),
     (11, _indexes),
     (12, _memory),
+    (13, _drained),
     (14, _order),
 )

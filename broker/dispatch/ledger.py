@@ -19,6 +19,7 @@ from broker.dispatch.messages import (
 )
 from broker.dispatch.model import (
     FINAL_STATES,
+    Admin,
     Agent,
     AgentNo,
     DispatchPolicy,
@@ -36,6 +37,8 @@ from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, JobUpdate, LabelS
 from broker.dispatch.transitions import ATTEMPT_MOVES, JOB_MOVES, Cause
 
 PLACED: Final = "placed"
+SUSPECT_CRASHES: Final = 2
+"""From how many crashes on a job is a suspect (ADR 0007: a single loss is no suspicion)."""
 
 
 class Randomness(Protocol):
@@ -58,6 +61,7 @@ class Ledger:
         "effects",
         "epoch",
         "expiries_left",
+        "freed_limits",
         "fresh",
         "fresh_keys",
         "group",
@@ -73,7 +77,10 @@ class Ledger:
         "queued_bytes",
         "random",
         "recovering_until_us",
+        "running",
         "unoffered",
+        "unsettled",
+        "untold",
         "wants_places",
     )
 
@@ -95,14 +102,18 @@ class Ledger:
         self.dirty: dict[JobKey, Job] = {}
         self.lazy: dict[JobKey, Job] = {}
         self.lazy_since_us = 0
+        self.untold: list[Transition] = []  # of jobs in `lazy`
         self.checkpoints: dict[JobKey, object] = {}  # ride with the lazy writes
         self.fresh: dict[bytes, Job] = {}  # accepted since the last take: the store does not know them yet
         self.fresh_keys: dict[str, Job] = {}
         self.queued_bytes = 0  # payloads of all live jobs
+        self.running: dict[str, set[JobKey]] = {}  # jobs with a live attempt, by limit key
+        self.freed_limits: dict[str, int] = {}  # how many of a limit ended since places were last looked for
         self.is_unfinished = False
         self.expiries_left = 0
         self.wants_places: dict[int, LabelSet] | None = {}  # None: a slot became free, all that wait may be placed
         self.unoffered: dict[int, int] = {}  # label set: since when no agent that is there offers it
+        self.unsettled: dict[AgentNo, Agent] = {}  # operators want something of them: look at the end of the step
         self.recovering_until_us = 0
 
     # --- states and phases ------------------------------------------------------------------------------------------
@@ -110,6 +121,8 @@ class Ledger:
     def move(self, job: Job, to: JobState, reason: str, actor: str = "") -> None:
         """Change the state of a job, tell it, and have it written. A final job leaves the books."""
         assert to in JOB_MOVES[job.state], f"job {job.key}: {job.state} -> {to} ({reason})"
+        if self.untold:
+            self._tell()
         self.effects.notices.append(
             Transition(self.group, job.key, job.attempt, self.now_us, job.state, to, reason, job.agent, actor)
         )
@@ -117,6 +130,18 @@ class Ledger:
         self.dirty[job.key] = job
         if to in FINAL_STATES:
             self._forget(job)
+
+    def move_lazily(self, job: Job, to: JobState, reason: str) -> None:
+        """The same for a change that nobody waits for: it is written and told with the next commit."""
+        assert to in JOB_MOVES[job.state], f"job {job.key}: {job.state} -> {to} ({reason})"
+        self.untold.append(Transition(self.group, job.key, job.attempt, self.now_us, job.state, to, reason, job.agent))
+        job.state = to
+        self.touch(job)
+
+    def _tell(self) -> None:
+        """What was told late comes before what follows it; all of it is in this batch, and so in its commit."""
+        self.effects.notices += self.untold
+        self.untold = []
 
     def admit(self, job: Job, state: JobState) -> None:
         """Tell that a new job is accepted, and have it written."""
@@ -168,7 +193,7 @@ class Ledger:
         job.loss_counted = False
         self._assigned_no += 1
         agent.last_assigned_no = self._assigned_no
-        agent.live[job.key] = job
+        self.hold(job, agent)
         agent.sent[job.key] = now_us
         self.placement.refresh(agent)
         if not agent.due_us or agent.due_us > now_us + self.policy.accept_timeout_us:
@@ -187,20 +212,42 @@ class Ledger:
             )
         )
 
-    def release(self, job: Job, agent: Agent) -> None:
-        """The attempt no longer occupies its agent."""
+    def hold(self, job: Job, agent: Agent) -> None:
+        """The agent holds the job's attempt from now on."""
+        agent.live[job.key] = job
+        if job.is_suspect:
+            agent.suspects.add(job.key)
+        if job.lane.limit_key:
+            self.running.setdefault(job.lane.limit_key, set()).add(job.key)
+
+    def _let_go(self, job: Job, agent: Agent) -> None:
         del agent.live[job.key]
         agent.sent.pop(job.key, None)
+        if agent.suspects:
+            agent.suspects.discard(job.key)
+        limit = job.lane.limit_key
+        if limit:
+            self.running[limit].discard(job.key)
+            if not self.running[limit]:
+                del self.running[limit]
+            self.freed_limits[limit] = self.freed_limits.get(limit, 0) + 1
+
+    def release(self, job: Job, agent: Agent) -> None:
+        """The attempt no longer occupies its agent."""
+        self._let_go(job, agent)
         self.slot_freed(agent)
 
     def detach(self, job: Job, agent: Agent) -> None:
         """The job moves on, the slot stays taken until the agent reports or its session ends."""
-        del agent.live[job.key]
-        agent.sent.pop(job.key, None)
+        self._let_go(job, agent)
+        if job.lane.limit_key:
+            self.wants_places = None
         agent.detached[job.key, job.attempt] = None
 
     def slot_freed(self, agent: Agent) -> None:
         """An agent may have room now: look at all that waits at the end of the step."""
+        if agent.admin is not Admin.ENABLED:
+            self.unsettled[agent.no] = agent
         self.placement.refresh(agent)
         self.wants_places = None
 
@@ -221,21 +268,41 @@ class Ledger:
         self.arm_job(job)
         self.effects.sends.append(CancelAttempt(agent.session, job.key, job.attempt, reason, grace_us))
 
+    def crashed(self, job: Job, agent: Agent) -> None:
+        """Count the crash of its agent; from the second on the job is a suspect. The attempt must be closed."""
+        job.crashes += 1
+        job.crashes_alone = job.crashes_alone + 1 if agent.culprit == job.key else 0
+        job.is_suspect = job.crashes >= SUSPECT_CRASHES
+        job.loss_counted = True
+
+    def crash_taken_back(self, job: Job) -> None:
+        """Its agent came back with it: there was no crash. The attempt must not be held yet."""
+        if job.loss_counted:
+            job.crashes -= 1
+            job.crashes_alone = max(0, job.crashes_alone - 1)
+            job.is_suspect = job.crashes >= SUSPECT_CRASHES
+            job.loss_counted = False
+
+    def limit_reached(self, job: Job) -> bool:
+        """Whether as many jobs of its limit run as may."""
+        running = self.running.get(job.lane.limit_key)
+        return bool(job.policy.running_max) and running is not None and len(running) >= job.policy.running_max
+
     # --- the way back -----------------------------------------------------------------------------------------------
 
-    def give_back(self, job: Job, reason: str) -> None:
+    def give_back(self, job: Job, reason: str, actor: str = "") -> None:
         """*Back*: cancelled if that was asked for, failed if its time is over, else queued at its old place."""
         before = job.state
         if job.cancel_requested:
-            self.end(job, JobState.CANCELLED, reason)
+            self.end(job, JobState.CANCELLED, reason, actor)
         elif job.total_by_us and job.total_by_us <= self.now_us:
             job.code = reasons.DEADLINE_EXCEEDED
-            self.end(job, JobState.FAILED, reasons.DEADLINE_EXCEEDED)
+            self.end(job, JobState.FAILED, reasons.DEADLINE_EXCEEDED, actor)
         else:
             job.stop_reason, job.stop_by_us = "", 0
-            self.move(job, JobState.QUEUED, reason)
+            self.move(job, JobState.QUEUED, reason, actor)
             self.enqueue(job)
-        self.record(job, before, reason)
+        self.record(job, before, reason, actor)
 
     def enqueue(self, job: Job) -> None:
         """Put a queued job in its place and look for an agent at the end of the step."""
@@ -319,17 +386,35 @@ class Ledger:
             due_us = agent.heard_us + wait_us
             if agent.sent:
                 due_us = min(due_us, next(iter(agent.sent.values())) + policy.accept_timeout_us)
-            return min(due_us, agent.stray_until_us) if agent.stray_until_us else due_us
-        if not agent.live:
-            return 0
-        times = {agent.fenced_us if job.policy.exclusive else agent.away_until_us for job in agent.live.values()}
-        return min(times)
+            if agent.stray_until_us:
+                due_us = min(due_us, agent.stray_until_us)
+        elif agent.live:
+            due_us = min(
+                {agent.fenced_us if job.policy.exclusive else agent.away_until_us for job in agent.live.values()}
+            )
+        else:
+            return agent.admin_due_us
+        return min(due_us, agent.admin_due_us) if agent.admin_due_us else due_us
 
     # --- agents -----------------------------------------------------------------------------------------------------
 
-    def notice_agent(self, agent: Agent, why: str) -> None:
-        """Tell that what is observed of an agent changed."""
-        self.effects.notices.append(AgentNoticed(self.group, agent.no, self.now_us, agent.link, why))
+    def deactivate(self, agent: Agent) -> None:
+        """Call before the agent may stop being active: remember until when it was."""
+        if agent.is_active:
+            agent.active_until_us = self.now_us
+
+    def last_active_us(self) -> int:
+        """Until when the group was active: now if one of its agents is, 0 if none ever was."""
+        last_us = 0
+        for agent in self.agents.values():
+            if agent.is_active:
+                return self.now_us
+            last_us = max(last_us, agent.active_until_us)
+        return last_us
+
+    def notice_agent(self, agent: Agent, why: str, actor: str = "") -> None:
+        """Tell that something about an agent changed."""
+        self.effects.notices.append(AgentNoticed(self.group, agent.no, self.now_us, agent.link, why, actor))
 
     def write_agent(self, agent: Agent) -> None:
         """Have the agent's row written."""
@@ -339,6 +424,14 @@ class Ledger:
                 self.group,
                 agent.agent_id,
                 agent.admin,
+                agent.admin_us,
+                agent.admin_actor,
+                agent.admin_reason,
+                agent.admin_due_us,
+                agent.drain_ends,
+                agent.drain_then,
+                agent.link,
+                agent.rank,
                 agent.created_us,
                 agent.connected_us,
                 agent.incarnation,
@@ -365,6 +458,8 @@ class Ledger:
         """Turn the jobs to be written into rows, each once however often it changed."""
         writes = self.effects.writes
         jobs = self.dirty
+        if self.untold:
+            self._tell()
         if self.lazy:
             jobs = self.lazy | jobs
             self.lazy = {}
@@ -417,6 +512,7 @@ def row_of(group: GroupNo, job: Job) -> JobRow:
         job.message,
         job.failures,
         job.crashes,
+        job.crashes_alone,
         job.bounces,
         int(job.cancel_requested),
         job.stop_reason,
@@ -439,6 +535,7 @@ def update_of(job: Job) -> JobUpdate:
         job.message,
         job.failures,
         job.crashes,
+        job.crashes_alone,
         job.bounces,
         int(job.cancel_requested),
         job.stop_reason,

@@ -11,30 +11,53 @@ from broker.dispatch import reasons
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.messages import (
     AgentConnected,
+    AgentLeaving,
     AgentLeft,
     AgentsHeard,
     AttemptId,
     CancelAttempt,
     CapacityStated,
+    DrainAgent,
     EndSession,
+    FinishDrain,
     RejectAgent,
     SessionClosed,
     StopReason,
     WelcomeAgent,
 )
-from broker.dispatch.model import NO_SESSION, Admin, Agent, Job, JobState, Link, Phase
+from broker.dispatch.model import (
+    NO_JOB,
+    NO_SESSION,
+    SECOND_US,
+    Admin,
+    Agent,
+    DrainEnd,
+    DrainThen,
+    Job,
+    JobKey,
+    JobState,
+    Link,
+    Phase,
+)
 from broker.dispatch.reports import confirm_stop, on_finished
 from broker.dispatch.retry import after_bounce, after_loss
 from broker.dispatch.transitions import Cause
 
 STUCK: Final = "stuck"
 """Why an agent is noticed that does not confirm a stop: a person may want to look at it."""
+DISABLED_RETRY_US: Final = 30 * SECOND_US
+"""When a disabled agent may ask again."""
+_GIVEN_UP: Final = (StopReason.TOTAL_TIMEOUT, StopReason.DRAIN_KILL)
 
 
 def on_connected(ledger: Ledger, event: AgentConnected) -> None:
     """Session rows c and d, in the order that the table fixes."""
     agent = ledger.agents[event.agent]
     is_same = agent.incarnation == event.incarnation
+    refused = _refusal(agent, event)
+    if refused is not None:
+        ledger.effects.sends.append(refused)
+        return
     if agent.is_present and agent.session != event.session and is_same and event.connect_seq <= agent.connect_seq:
         ledger.effects.sends.append(
             RejectAgent(event.session, "SUPERSEDED", "a newer stream of this agent is live; this one is older")
@@ -42,16 +65,60 @@ def on_connected(ledger: Ledger, event: AgentConnected) -> None:
         return
     if agent.is_present and agent.session != event.session:
         ledger.effects.sends.append(EndSession(agent.session, "superseded"))
-    _end_session(ledger, agent)
+    end_session(ledger, agent)
+    has_crashed = not is_same and _ended_unasked(agent)
     _begin_session(ledger, agent, event)
     for outcome in event.outcomes:
         on_finished(ledger, outcome)
     keep = tuple(_keeps(ledger, agent, held) for held in event.held)
-    _miss(ledger, agent, set(event.held), is_same=is_same)
+    _miss(ledger, agent, set(event.held), is_same=is_same, has_crashed=has_crashed)
     ledger.effects.sends.append(WelcomeAgent(event.session, keep))
+    _remind(ledger, agent)
     ledger.slot_freed(agent)
     ledger.arm_agent(agent)
     ledger.notice_agent(agent, "connected")
+
+
+def _refusal(agent: Agent, event: AgentConnected) -> RejectAgent | None:
+    """Row b, as far as it is the dispatcher's: removed, or disabled and with nothing to settle."""
+    if agent.admin is Admin.REMOVED:
+        return removed(event)
+    if agent.admin is Admin.DISABLED and not (agent.live or event.held or event.outcomes):
+        text = "an operator has disabled this agent; it is let in when it is enabled again"
+        return RejectAgent(event.session, "AGENT_DISABLED", text, DISABLED_RETRY_US)
+    return None
+
+
+def removed(event: AgentConnected) -> RejectAgent:
+    """Row b: there is no such agent in the group any more."""
+    text = "this agent is not in its group: it was removed; add it again and give it a new identity"
+    return RejectAgent(event.session, "REMOVED", text)
+
+
+def _ended_unasked(agent: Agent) -> bool:
+    """Whether the end of the agent's process is a crash: nobody had asked for it, and it is not we who were away."""
+    return bool(agent.closed_us) and agent.admin is Admin.ENABLED and not agent.is_leaving
+
+
+def _remind(ledger: Ledger, agent: Agent) -> None:
+    """What operators said while the agent was away."""
+    if agent.admin is Admin.DRAINING:
+        left_us = max(1, agent.admin_due_us - ledger.now_us) if agent.admin_due_us else 0
+        order = DrainAgent(
+            agent.session, agent.drain_ends, agent.drain_then, left_us, agent.admin_actor, agent.admin_reason
+        )
+        ledger.effects.sends.append(order)
+    elif agent.link is Link.STOPPED:
+        ledger.effects.sends.append(FinishDrain(agent.session, DrainEnd.STOP))
+
+
+def on_leaving(ledger: Ledger, event: AgentLeaving) -> None:
+    """The agent drains itself (SIGTERM): nothing new in this session."""
+    agent = ledger.agents[event.agent]
+    if agent.session == event.session:
+        agent.is_leaving = True
+        ledger.placement.refresh(agent)
+        ledger.notice_agent(agent, "leaving")
 
 
 def _begin_session(ledger: Ledger, agent: Agent, event: AgentConnected) -> None:
@@ -60,16 +127,17 @@ def _begin_session(ledger: Ledger, agent: Agent, event: AgentConnected) -> None:
     agent.incarnation = event.incarnation
     agent.connect_seq = event.connect_seq
     agent.heard_us = agent.connected_us = ledger.now_us
-    agent.link = Link.LIVE
+    is_stored = not is_new and agent.link in (Link.LIVE, Link.SUSPECT, Link.GONE)
+    agent.link = Link.STOPPED if agent.link is Link.STOPPED and not is_new else Link.LIVE
     agent.slots = event.slots
     if is_new or event.capacity_seq >= agent.capacity_seq:
         agent.capacity, agent.capacity_seq = event.capacity, event.capacity_seq
     agent.operations, agent.labels = event.operations, event.labels
     agent.unfit = frozenset()
-    agent.is_busy = agent.is_deaf = False
+    agent.is_busy = agent.is_deaf = agent.is_leaving = False
     agent.detached.clear()
     ledger.placement.classify(agent)
-    if is_new:
+    if not is_stored:
         ledger.write_agent(agent)
 
 
@@ -79,16 +147,16 @@ def _keeps(ledger: Ledger, agent: Agent, held: AttemptId) -> bool:
     if job is None or job.attempt != held.attempt or job.agent != agent.no:
         return False
     if job.phase is Phase.ADOPTABLE:
+        if not _may_adopt(agent):
+            return False
         ledger.leave_waiting(job)
-        agent.live[job.key] = job
+        ledger.crash_taken_back(job)
+        ledger.hold(job, agent)
         ledger.dirty[job.key] = job
     elif job.phase is not Phase.AWAY:
         return job.phase is not Phase.NONE
     ledger.set_phase(job, Cause.LISTED, Phase.ACCEPTED)
     agent.sent.pop(job.key, None)
-    if job.loss_counted:
-        job.crashes -= 1
-        job.loss_counted = False
     if not job.started_us:
         job.started_us = ledger.now_us
     if job.state is not JobState.RUNNING:
@@ -104,7 +172,14 @@ def _keeps(ledger: Ledger, agent: Agent, held: AttemptId) -> bool:
     return True
 
 
-def _miss(ledger: Ledger, agent: Agent, listed: set[AttemptId], *, is_same: bool) -> None:
+def _may_adopt(agent: Agent) -> bool:
+    """Whether an attempt that was taken away may run on there: not if operators want the agent empty by now."""
+    if agent.admin is Admin.DRAINING:
+        return bool(agent.admin_due_us) or agent.drain_then is DrainThen.FINISH
+    return agent.admin is not Admin.DISABLED
+
+
+def _miss(ledger: Ledger, agent: Agent, listed: set[AttemptId], *, is_same: bool, has_crashed: bool) -> None:
     """Rows 8 and 9: what it should hold and does not name. An exclusive one stays away if the process is another."""
     for job in list(agent.live.values()):
         if job.phase is not Phase.AWAY or (job.key, job.attempt) in listed:
@@ -120,7 +195,7 @@ def _miss(ledger: Ledger, agent: Agent, listed: set[AttemptId], *, is_same: bool
         if job.stop_reason and not job.cancel_requested:
             job.stop_reason = ""
         if not is_same:
-            after_loss(ledger, job, crashed=True)
+            after_loss(ledger, job, agent, crashed=has_crashed)
         elif had_accepted:
             after_bounce(ledger, job, "not_listed")
         else:
@@ -131,34 +206,47 @@ def on_closed(ledger: Ledger, event: SessionClosed) -> None:
     """Session rows h and i: the end of another session than the current one changes nothing."""
     agent = ledger.agents[event.agent]
     if agent.session == event.session:
-        _end_session(ledger, agent)
+        end_session(ledger, agent)
         _lose(ledger, agent, "closed")
 
 
 def _lose(ledger: Ledger, agent: Agent, why: str) -> None:
-    agent.link = Link.GONE
+    ledger.deactivate(agent)
+    if agent.link is not Link.STOPPED:
+        agent.link = Link.GONE
     ledger.placement.refresh(agent)
     take_away_due(ledger, agent)
     ledger.arm_agent(agent)
     ledger.notice_agent(agent, why)
 
 
-def _end_session(ledger: Ledger, agent: Agent) -> None:
+def end_session(ledger: Ledger, agent: Agent) -> None:
     """Rows 6 and 16: what it holds is away, or, if it was to stop, settled. Detached attempts give their slot back."""
     if not agent.is_present:
         return
     agent.session = NO_SESSION
     agent.closed_us = ledger.now_us
+    agent.culprit = _culprit(agent)
     agent.away_until_us = ledger.now_us + ledger.policy.reconnect_grace_us
     agent.fenced_us = max(agent.heard_us + ledger.policy.lease_us, agent.away_until_us)
     agent.detached.clear()
-    agent.heap_key = -1
+    ledger.placement.withdraw(agent)
+    if agent.admin is not Admin.ENABLED:
+        ledger.unsettled[agent.no] = agent
     for job in list(agent.live.values()):
         if job.phase is Phase.STOPPING and not job.policy.exclusive:
             ledger.release(job, agent)
             confirm_stop(ledger, job, Cause.SESSION_ENDED)
         elif job.phase is not Phase.AWAY:  # a stray of an earlier process is away already
             ledger.set_phase(job, Cause.SESSION_ENDED, Phase.AWAY)
+
+
+def _culprit(agent: Agent) -> JobKey:
+    """The only job that can crash the agent if it is crashing now: its only suspect, or the only one that runs."""
+    if agent.suspects:
+        return next(iter(agent.suspects)) if len(agent.suspects) == 1 else NO_JOB
+    started = [key for key, job in agent.live.items() if job.started_us and job.phase is not Phase.AWAY]
+    return started[0] if len(started) == 1 else NO_JOB
 
 
 def take_away_due(ledger: Ledger, agent: Agent) -> None:
@@ -186,7 +274,7 @@ def _take_away(ledger: Ledger, agent: Agent, job: Job) -> None:
     ledger.set_phase(job, Cause.TAKEN_AWAY, Phase.ADOPTABLE)
     ledger.release(job, agent)
     ledger.close_attempt(job, "lost")
-    after_loss(ledger, job, crashed=bool(agent.closed_us))  # no crash if it is we who were away
+    after_loss(ledger, job, agent, crashed=_ended_unasked(agent))
 
 
 def on_left(ledger: Ledger, event: AgentLeft) -> None:
@@ -201,8 +289,11 @@ def on_left(ledger: Ledger, event: AgentLeft) -> None:
         ledger.release(job, agent)
         ledger.close_attempt(job, "left")
         ledger.give_back(job, "agent_left")
-    _end_session(ledger, agent)
-    agent.link = Link.LEFT
+    ledger.deactivate(agent)
+    end_session(ledger, agent)
+    if agent.link is not Link.STOPPED:
+        agent.link = Link.LEFT
+    ledger.write_agent(agent)
     ledger.placement.refresh(agent)
     ledger.arm_agent(agent)
     ledger.notice_agent(agent, "left")
@@ -243,10 +334,11 @@ def on_agent_due(ledger: Ledger, agent: Agent) -> None:
         _time_out_accepts(ledger, agent)
         if agent.heard_us + policy.lease_us <= now_us:
             ledger.effects.sends.append(EndSession(agent.session, "silent"))
-            _end_session(ledger, agent)
+            end_session(ledger, agent)
             agent.away_until_us = agent.fenced_us = now_us
             _lose(ledger, agent, "silent")
         elif agent.link is Link.LIVE and agent.heard_us + policy.suspect_us <= now_us:
+            ledger.deactivate(agent)
             agent.link = Link.SUSPECT
             ledger.placement.refresh(agent)
             ledger.notice_agent(agent, "silent")
@@ -275,11 +367,6 @@ def _time_out_accepts(ledger: Ledger, agent: Agent) -> None:
     ledger.placement.refresh(agent)
 
 
-def group_is_active(ledger: Ledger) -> bool:
-    """Whether at least one agent of the group is active."""
-    return any(agent.link is Link.LIVE and agent.admin is Admin.ENABLED for agent in ledger.agents.values())
-
-
 def unconfirmed(ledger: Ledger, job: Job) -> None:
     """Row 15: a stop that nobody confirmed, the session live: the job goes on without its attempt.
 
@@ -288,7 +375,7 @@ def unconfirmed(ledger: Ledger, job: Job) -> None:
     agent = ledger.agents[job.agent]
     ledger.notice_agent(agent, STUCK)
     ledger.detach(job, agent)
-    if job.policy.exclusive and not job.cancel_requested and job.stop_reason != StopReason.TOTAL_TIMEOUT:
+    if job.policy.exclusive and not job.cancel_requested and job.stop_reason not in _GIVEN_UP:
         before = job.state
         ledger.set_phase(job, Cause.STOP_UNCONFIRMED, Phase.ADOPTABLE)
         ledger.close_attempt(job, reasons.STOP_UNCONFIRMED, job.stop_reason)

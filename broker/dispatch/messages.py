@@ -9,7 +9,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar, dataclass_transform
 
 from broker.dispatch.model import (
+    NO_JOB,
     AgentNo,
+    DrainEnd,
+    DrainThen,
     GroupNo,
     JobKey,
     JobState,
@@ -68,6 +71,7 @@ class JobSubmitted:
     total_timeout_us: int = 0
     payload_bytes: int = 0
     idempotency_key: str = ""
+    requeued_from: JobKey = NO_JOB
     known: KnownJob | None = None
     body: object = None
 
@@ -190,6 +194,14 @@ class AgentLeft:
 
 
 @message
+class AgentLeaving:
+    """The agent wants to leave (SIGTERM): nothing new until its next Hello. A drain of its session only."""
+
+    agent: AgentNo
+    session: SessionId
+
+
+@message
 class SessionClosed:
     """A stream ended, for whatever reason; its end says nothing more."""
 
@@ -203,6 +215,94 @@ class CancelRequested:
 
     ticket: int
     job_key: JobKey
+    actor: str = ""
+
+
+class HeldDecision:
+    """What a person decides about a held job."""
+
+    RETRY = "retry"
+    FAIL = "fail"
+    SUCCEED = "succeed"
+
+
+@message
+class HeldResolved:
+    """A person has decided about a held job; `decision` is one of `HeldDecision`."""
+
+    ticket: int
+    job_key: JobKey
+    decision: str
+    actor: str = ""
+
+
+@message
+class DrainRequested:
+    """An operator wants the agent drained. `deadline_us` is a duration from now (0: none)."""
+
+    ticket: int
+    agent: AgentNo
+    ends: DrainEnd
+    then: DrainThen = DrainThen.FINISH
+    deadline_us: int = 0
+    actor: str = ""
+    reason: str = ""
+
+
+@message
+class DrainCancelled:
+    """An operator takes the drain back."""
+
+    ticket: int
+    agent: AgentNo
+    actor: str = ""
+
+
+@message
+class ResumeRequested:
+    """An operator ends the pause."""
+
+    ticket: int
+    agent: AgentNo
+    actor: str = ""
+
+
+@message
+class DisableRequested:
+    """An operator switches the agent off: when it is idle, or `now`."""
+
+    ticket: int
+    agent: AgentNo
+    now: bool = False
+    actor: str = ""
+    reason: str = ""
+
+
+@message
+class EnableRequested:
+    """An operator switches the agent on again."""
+
+    ticket: int
+    agent: AgentNo
+    actor: str = ""
+
+
+@message
+class RemoveRequested:
+    """An operator removes the agent from the group for good."""
+
+    ticket: int
+    agent: AgentNo
+    actor: str = ""
+
+
+@message
+class RankSet:
+    """An operator gives the agent its rank among the agents of the group (0 is first)."""
+
+    ticket: int
+    agent: AgentNo
+    rank: int
     actor: str = ""
 
 
@@ -228,8 +328,17 @@ Event = (
     | CapacityStated
     | AgentsHeard
     | AgentLeft
+    | AgentLeaving
     | SessionClosed
     | CancelRequested
+    | HeldResolved
+    | DrainRequested
+    | DrainCancelled
+    | ResumeRequested
+    | DisableRequested
+    | EnableRequested
+    | RemoveRequested
+    | RankSet
     | TimerFired
 )
 
@@ -292,6 +401,10 @@ class StopReason:
     TOTAL_TIMEOUT = "total_timeout"
     ACCEPT_TIMEOUT = "accept_timeout"
     SUPERSEDED = "superseded"
+    DRAIN_REQUEUE = "drain_requeue"
+    DRAIN_KILL = "drain_kill"
+    DISABLED = "agent_disabled"
+    REMOVED = "agent_removed"
 
 
 @message
@@ -344,13 +457,52 @@ class RejectAgent:
 
 @message
 class EndSession:
-    """End the stream at once; `reason` is `superseded` or `silent`."""
+    """End the stream at once; `reason` is `superseded`, `silent`, `disabled` or `removed`."""
 
     session: SessionId
     reason: str
 
 
-Send = AssignJob | CancelAttempt | AcceptOutcome | RefuseOutcome | WelcomeAgent | RejectAgent | EndSession
+@message
+class DrainAgent:
+    """Tell the agent that it is drained. `deadline_us` is what is left (0: no deadline)."""
+
+    session: SessionId
+    ends: DrainEnd
+    then: DrainThen
+    deadline_us: int
+    actor: str
+    reason: str
+
+
+@message
+class UndrainAgent:
+    """The drain is taken back, or the pause ended: the agent works on as before."""
+
+    session: SessionId
+    actor: str
+
+
+@message
+class FinishDrain:
+    """The agent holds nothing more: after `STOP` it leaves, after `PAUSE` it stays connected."""
+
+    session: SessionId
+    ends: DrainEnd
+
+
+Send = (
+    AssignJob
+    | CancelAttempt
+    | AcceptOutcome
+    | RefuseOutcome
+    | WelcomeAgent
+    | RejectAgent
+    | EndSession
+    | DrainAgent
+    | UndrainAgent
+    | FinishDrain
+)
 
 
 # --- effects: notices -----------------------------------------------------------------------------------------------
@@ -373,13 +525,14 @@ class Transition:
 
 @message
 class AgentNoticed:
-    """What the broker observes of an agent changed; `link` is a `Link`, `why` a word."""
+    """Something about an agent changed; `link` is a `Link`, `why` a word, `actor` the operator who did it."""
 
     group: GroupNo
     agent: AgentNo
     at_us: int
     link: str
     why: str
+    actor: str = ""
 
 
 Notice = Transition | AgentNoticed

@@ -96,16 +96,33 @@ class Admin(StrEnum):
     DISABLED = "disabled"
     DRAINING = "draining"
     PAUSED = "paused"
+    REMOVED = "removed"
 
 
 class Link(StrEnum):
-    """What the broker observes of an agent."""
+    """What the broker observes of an agent. `LEFT`: it said Goodbye; `STOPPED`: it was drained to stop."""
 
     NEVER = "never"
     LIVE = "live"
     SUSPECT = "suspect"
     GONE = "gone"
     LEFT = "left"
+    STOPPED = "stopped"
+
+
+class DrainEnd(StrEnum):
+    """Where a drain ends: the process ends, or it stays connected and idle until it is resumed."""
+
+    STOP = "stop"
+    PAUSE = "pause"
+
+
+class DrainThen(StrEnum):
+    """What happens at the deadline of a drain to what still runs."""
+
+    FINISH = "finish"
+    REQUEUE = "requeue"
+    KILL = "kill"
 
 
 @dataclass(slots=True, frozen=True)
@@ -125,6 +142,16 @@ class OperationPolicy:
     backoff_first_us: int = 1 * SECOND_US
     backoff_max_us: int = 300 * SECOND_US
     cancel_grace_us: int = 10 * SECOND_US
+    running_max: int = 0
+    """How many jobs with the same limit key may have a live attempt at once (0: no limit)."""
+
+
+class Spread(StrEnum):
+    """How the ranks of agents count: not at all; the first rank that works takes all; the next one takes the rest."""
+
+    BALANCED = "balanced"
+    ORDERED = "ordered"
+    SPILL = "spill"
 
 
 @dataclass(slots=True, frozen=True)
@@ -151,6 +178,7 @@ class DispatchPolicy:
     agent_classes_max: int = 32
     run_slack_us: int = 1 * SECOND_US
     """How long after its run or total deadline an attempt is told to stop: its agent does so by itself in time."""
+    spread: Spread = Spread.BALANCED
     placements_step_max: int = 1_024
     expiries_step_max: int = 1_024
     ageing_us: int = 300 * SECOND_US
@@ -162,7 +190,9 @@ class Job:
     """A live job. Only `Ledger` changes its state and phase.
 
     `lane` carries what never changes about its place: label set (operation, labels), level, fairness and limit key.
-    `agent` is who has, or last had, the latest attempt; `due_us` is the armed deadline (0: none).
+    `is_suspect`: agents died with it more than once, so it may be why; `crashes_alone` counts its latest crashes in
+    which nobody else may have been. `agent` is who has, or last had, the latest attempt; `due_us` is the armed
+    deadline (0: none).
     """
 
     key: JobKey
@@ -187,8 +217,10 @@ class Job:
     started_us: int = 0
     failures: int = 0
     crashes: int = 0
+    crashes_alone: int = 0
     bounces: int = 0
     cancel_requested: bool = False
+    is_suspect: bool = False
     loss_counted: bool = False
     stop_reason: str = ""
     stop_by_us: int = 0
@@ -213,14 +245,24 @@ class Job:
 class Agent:
     """An agent of the group. What is in use is `live` and `detached`, never a counter.
 
+    `admin` is what operators said, by whom, when and why; `admin_due_us` is when that has a deadline (0: none): of a
+    drain, or of the stream of an agent that is disabled at once. `is_leaving` is a drain of its own (SIGTERM).
+
     `live` are its jobs with a live attempt, `sent` those of them that it has not accepted yet (value: when the frame
-    was ordered), oldest first. `detached` are attempts whose job has moved on. `may_work` is kept by `Placement`.
+    was ordered), oldest first, `suspects` those that may crash it; `culprit` is the only one that can have crashed it
+    when its session ended (0: several, or none). `detached` are attempts whose job has moved on.
     """
 
     no: AgentNo
     agent_id: str
     created_us: int = 0
     admin: Admin = Admin.ENABLED
+    admin_us: int = 0
+    admin_actor: str = ""
+    admin_reason: str = ""
+    admin_due_us: int = 0
+    drain_ends: DrainEnd = DrainEnd.STOP
+    drain_then: DrainThen = DrainThen.FINISH
     link: Link = Link.NEVER
     session: SessionId = NO_SESSION
     incarnation: bytes = b""
@@ -233,8 +275,11 @@ class Agent:
     labels: frozenset[str] = frozenset()
     is_busy: bool = False
     is_deaf: bool = False
+    is_leaving: bool = False
     heard_us: int = 0
     closed_us: int = 0
+    active_until_us: int = 0
+    """When it was last active; has no meaning while it is."""
     connected_us: int = 0
     away_until_us: int = 0
     """Take-away time of its repeatable attempts while it is away."""
@@ -242,12 +287,16 @@ class Agent:
     """Take-away time of its exclusive attempts: a full lease after it was last heard."""
     stray_until_us: int = 0
     """Take-away time of exclusive attempts of an earlier process, while a new one is connected; 0: none."""
+    rank: int = 0
+    """Its place among the agents of the group where the spread is by rank: lower is earlier."""
     last_assigned_no: int = 0
     heap_key: int = -1
     agent_class: "AgentClass | None" = None
     due_us: int = 0
     stored: bool = False
     live: dict[JobKey, Job] = field(default_factory=dict)
+    suspects: set[JobKey] = field(default_factory=set)
+    culprit: JobKey = NO_JOB
     sent: dict[JobKey, int] = field(default_factory=dict)
     detached: dict[tuple[JobKey, int], None] = field(default_factory=dict)
 
@@ -255,6 +304,11 @@ class Agent:
     def held(self) -> int:
         """Attempts that occupy its capacity."""
         return len(self.live) + len(self.detached)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it is connected, heard and enabled: what makes its group active."""
+        return self.link is Link.LIVE and self.admin is Admin.ENABLED
 
     @property
     def is_present(self) -> bool:

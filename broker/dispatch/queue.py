@@ -10,6 +10,7 @@ Source of the fair-queueing rule: Goyal, Vin, Cheng, "Start-time Fair Queuing", 
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +26,7 @@ _PURGE_LANES_MIN: Final = 64
 class Lane:
     """Jobs of one label set, level, fairness key and limit key, in order."""
 
-    __slots__ = ("fairness", "heap", "in_level", "jobs", "late", "level", "limit_key", "no", "tag")
+    __slots__ = ("fairness", "heap", "in_level", "is_parked", "jobs", "late", "level", "limit_key", "no", "tag")
 
     def __init__(self, no: int, level: "Level", fairness: str, limit_key: str) -> None:
         self.no = no
@@ -37,6 +38,7 @@ class Lane:
         self.heap: list[tuple[int, JobKey]] = []  # order of `late`; may hold stale entries
         self.tag = 0  # virtual start time of the head
         self.in_level = False
+        self.is_parked = False  # something holds its head back: it is out of service until it is woken
 
     def __len__(self) -> int:
         return len(self.jobs) + len(self.late)
@@ -90,7 +92,7 @@ class Level:
     than they change.
     """
 
-    __slots__ = ("_first", "_is_moved", "finish", "handicap_us", "heap", "label_set", "number", "virtual")
+    __slots__ = ("_first", "_is_moved", "finish", "handicap_us", "heap", "label_set", "number", "suspects", "virtual")
 
     def __init__(self, label_set: "LabelSet", number: int, handicap_us: int) -> None:
         self.label_set = label_set
@@ -99,6 +101,7 @@ class Level:
         self.heap: list[tuple[int, int, Lane]] = []
         self.virtual = 0
         self.finish = 0  # the virtual time at which all that was served is through
+        self.suspects: Lane | None = None  # jobs that may be what killed their agents: they wait for an agent each
         self._first: Job | None = None
         self._is_moved = False
 
@@ -106,6 +109,15 @@ class Level:
         """Another job may be the next one now."""
         self._is_moved = True
         self.label_set.is_moved = True
+
+    def serve(self, lane: Lane) -> None:
+        """Take a lane with jobs into service, level with those that are served now."""
+        if not self.heap:
+            self.virtual = self.finish  # idle: whoever comes now starts level with all others
+        lane.tag = max(lane.tag, self.virtual)
+        heappush(self.heap, (lane.tag, lane.no, lane))
+        lane.in_level = True
+        self.moved()
 
     def sweep(self) -> None:
         """Take empty lanes out of service, wherever they stand."""
@@ -167,13 +179,14 @@ class LabelSet:
 class Queue:
     """All waiting jobs of a group. It never changes a job's state."""
 
-    __slots__ = ("_lane_no", "_lanes", "_policy", "_sets", "by_no", "jobs", "waiting")
+    __slots__ = ("_lane_no", "_lanes", "_parked", "_policy", "_sets", "by_no", "jobs", "waiting")
 
     def __init__(self, policy: DispatchPolicy) -> None:
         self._policy = policy
         self._sets: dict[tuple[str, tuple[str, ...]], LabelSet] = {}
         self._lanes: dict[tuple[int, int, str, str], Lane] = {}
         self._lane_no = 0
+        self._parked: dict[str, dict[Level, list[tuple[int, int, Lane]]]] = {}  # by what holds them back, in order
         self.by_no: dict[int, LabelSet] = {}
         self.waiting: dict[int, LabelSet] = {}  # label sets with waiting jobs, by number
         self.jobs = 0
@@ -226,7 +239,8 @@ class Queue:
         return self._forget(list(self._lanes))
 
     def _forget(self, keys: list[tuple[int, int, str, str]]) -> int:
-        gone = [key for key in keys if not len(self._lanes[key]) and not self._lanes[key].in_level]
+        lanes = self._lanes
+        gone = [key for key in keys if not (len(lanes[key]) or lanes[key].in_level or lanes[key].is_parked)]
         for key in gone:
             del self._lanes[key]
         return len(gone)
@@ -236,22 +250,34 @@ class Queue:
         lane = job.lane
         level = lane.level
         label_set = level.label_set
-        if not lane.in_level:
+        if job.is_suspect:
+            lane = self._suspects(level)
+        elif not (lane.in_level or lane.is_parked):
             key = (label_set.no, level.number, lane.fairness, lane.limit_key)
             lane = job.lane = self._lanes.setdefault(key, lane)  # it may have been purged while the job ran
-            if not lane.in_level:
-                if not level.heap:
-                    level.virtual = level.finish  # idle: whoever comes now starts level with all others
-                lane.tag = max(lane.tag, level.virtual)
-                heappush(level.heap, (lane.tag, lane.no, lane))
-                lane.in_level = True
         lane.add(job)
+        if not (lane.in_level or lane.is_parked):
+            level.serve(lane)
         if lane.head() is job:
             level.moved()
         self.jobs += 1
         if not label_set.waiting:
             self.waiting[label_set.no] = label_set
         label_set.waiting += 1
+
+    def _suspects(self, level: Level) -> Lane:
+        if level.suspects is None:
+            self._lane_no += 1
+            level.suspects = Lane(self._lane_no, level, "", "")
+        return level.suspects
+
+    @staticmethod
+    def lane_of(job: Job) -> Lane:
+        """The lane in which a waiting job stands."""
+        if job.is_suspect:
+            assert job.lane.level.suspects is not None
+            return job.lane.level.suspects
+        return job.lane
 
     def head(self, label_set: LabelSet) -> Job | None:
         """The job of the label set that is to be placed next."""
@@ -276,7 +302,7 @@ class Queue:
 
     def take(self, job: Job) -> None:
         """Take out the job that `head` gave, and charge its lane for it."""
-        lane = job.lane
+        lane = self.lane_of(job)
         level = lane.level
         assert level.heap[0][2] is lane, "only the head is taken"
         lane.drop(job)
@@ -293,9 +319,42 @@ class Queue:
 
     def remove(self, job: Job) -> None:
         """Take out a job that leaves without being placed; its lane is not charged."""
-        job.lane.drop(job)
-        job.lane.level.moved()
-        self._uncount(job.lane.level.label_set)
+        lane = self.lane_of(job)
+        lane.drop(job)
+        lane.level.moved()
+        self._uncount(lane.level.label_set)
+
+    def park(self, job: Job, why: str) -> None:
+        """Take the lane of this head out of service: `why` (a limit's key, or "" for a suspect) holds it back."""
+        lane = self.lane_of(job)
+        level = lane.level
+        assert level.heap[0][2] is lane, "only the head is held back"
+        heappop(level.heap)
+        lane.in_level = False
+        lane.is_parked = True
+        heappush(self._parked.setdefault(why, {}).setdefault(level, []), (lane.tag, lane.no, lane))
+        level.moved()
+
+    def wake(self, why: str, most: int) -> list[LabelSet]:
+        """Take up to `most` lanes of each level that this held back into service again; their label sets."""
+        levels = self._parked.get(why, {})
+        woken = [level.label_set for level in levels]
+        for level, lanes in list(levels.items()):
+            for _ in range(min(most, len(lanes))):
+                lane = heappop(lanes)[2]
+                lane.is_parked = False
+                if len(lane):
+                    level.serve(lane)
+            if not lanes:
+                del levels[level]
+        if not levels:
+            self._parked.pop(why, None)
+        return woken
+
+    @property
+    def parked(self) -> Mapping[str, Mapping[Level, list[tuple[int, int, Lane]]]]:
+        """Lanes out of service by what holds them back: a limit's key, or "" for suspects."""
+        return self._parked
 
     def _uncount(self, label_set: LabelSet) -> None:
         self.jobs -= 1
@@ -305,5 +364,11 @@ class Queue:
 
     @property
     def lanes(self) -> dict[tuple[int, int, str, str], Lane]:
-        """All lanes, for invariants and explanations."""
+        """All lanes but those of suspects, for invariants and explanations."""
         return self._lanes
+
+    def all_lanes(self) -> Iterator[Lane]:
+        """Every lane, for invariants and explanations."""
+        yield from self._lanes.values()
+        levels = (level for label_set in self.by_no.values() for level in label_set.levels)
+        yield from (level.suspects for level in levels if level.suspects is not None)

@@ -8,9 +8,23 @@ New work is placed at once on agents that are back.
 from collections.abc import Iterable, Mapping
 
 from broker.dispatch.dispatcher import Dispatcher
-from broker.dispatch.ledger import Ledger
-from broker.dispatch.model import LIVE_PHASES, Admin, Agent, Job, JobState, Link, OperationPolicy, Phase
+from broker.dispatch.ledger import SUSPECT_CRASHES, Ledger
+from broker.dispatch.model import (
+    LIVE_PHASES,
+    Admin,
+    Agent,
+    DrainEnd,
+    DrainThen,
+    Job,
+    JobState,
+    Link,
+    OperationPolicy,
+    Phase,
+)
 from broker.dispatch.rows import AgentRow, JobRow, LabelSetRow
+
+_LASTING = (Link.NEVER, Link.LEFT, Link.STOPPED)
+"""What is still true of an agent after a start of ours: it left on purpose, or was never there."""
 
 
 def recover(
@@ -36,9 +50,13 @@ def recover(
 
 def _agent_of(ledger: Ledger, row: AgentRow) -> Agent:
     agent = Agent(row.agent_no, row.agent_id, created_us=row.created_us, admin=Admin(row.admin))
-    agent.incarnation = row.incarnation
+    agent.admin_us, agent.admin_due_us = row.admin_us, row.admin_due_us
+    agent.admin_actor, agent.admin_reason = row.admin_actor, row.admin_reason
+    agent.drain_ends, agent.drain_then = DrainEnd(row.drain_ends), DrainThen(row.drain_then)
+    agent.incarnation, agent.rank = row.incarnation, row.rank
     agent.connected_us = row.last_connected_us
-    agent.link = Link.GONE if row.last_connected_us else Link.NEVER
+    agent.link = Link(row.link) if row.link in _LASTING else Link.GONE
+    agent.active_until_us = ledger.now_us if agent.link is Link.GONE else 0  # nobody knows; it may be back in a moment
     agent.away_until_us = agent.fenced_us = ledger.recovering_until_us
     return agent
 
@@ -52,7 +70,7 @@ def recover_jobs(dispatcher: Dispatcher, rows: Iterable[JobRow]) -> None:
         ledger.queued_bytes += job.payload_bytes
         ledger.acceptance_no = max(ledger.acceptance_no, row.job_key & ((1 << 40) - 1))
         if job.phase is Phase.AWAY:
-            ledger.agents[job.agent].live[job.key] = job
+            ledger.hold(job, ledger.agents[job.agent])
         if job.state is JobState.QUEUED:
             ledger.enqueue(job)
         else:
@@ -83,6 +101,7 @@ def _job_of(ledger: Ledger, row: JobRow, policies: Mapping[int, OperationPolicy]
     job.attempt, job.agent = row.attempt, row.agent_no
     job.assigned_us, job.started_us = row.assigned_us, row.started_us
     job.failures, job.crashes, job.bounces = row.failures, row.crashes, row.bounces
+    job.crashes_alone, job.is_suspect = row.crashes_alone, row.crashes >= SUSPECT_CRASHES
     job.cancel_requested, job.stop_reason = bool(row.cancel_requested), row.stop_reason
     job.code, job.message = row.code, row.message
     job.stored = True
@@ -92,6 +111,11 @@ def _job_of(ledger: Ledger, row: JobRow, policies: Mapping[int, OperationPolicy]
 def seal(dispatcher: Dispatcher) -> None:
     """All jobs are in: arm the agents that hold some. The dispatcher may step from here on."""
     ledger = dispatcher.ledger
-    for agent in ledger.agents.values():
+    for agent in list(ledger.agents.values()):
+        if agent.admin is Admin.REMOVED and not agent.live:
+            del ledger.agents[agent.no]
+            continue
+        if agent.admin is not Admin.ENABLED:
+            ledger.unsettled[agent.no] = agent
         ledger.arm_agent(agent)
     ledger.wants_places = {}

@@ -65,11 +65,7 @@ def on_started(ledger: Ledger, event: AttemptStarted) -> None:
         return
     job.started_us = ledger.now_us
     if job.phase is Phase.ACCEPTED:
-        is_due = job.key in ledger.dirty
-        ledger.move(job, JobState.RUNNING, "started")
-        if not is_due:  # nothing waits for this: it rides on the next commit
-            del ledger.dirty[job.key]
-            ledger.touch(job)
+        ledger.move_lazily(job, JobState.RUNNING, "started")
         ledger.arm_job(job)
 
 
@@ -189,6 +185,11 @@ def confirm_stop(ledger: Ledger, job: Job, cause: Cause = Cause.STOP_CONFIRMED, 
         job.code = reasons.DEADLINE_EXCEEDED
         ledger.end(job, JobState.FAILED, reasons.DEADLINE_EXCEEDED)
         ledger.record(job, before, reasons.DEADLINE_EXCEEDED)
+    elif reason == StopReason.DRAIN_KILL:
+        before = job.state
+        job.code, job.message = reasons.KILLED, "it still ran at the deadline of a drain"
+        ledger.end(job, JobState.FAILED, reasons.KILLED)
+        ledger.record(job, before, reasons.KILLED)
     elif reason == StopReason.ACCEPT_TIMEOUT and job.bounces >= job.policy.bounces_max:
         ledger.end(job, JobState.DEAD, reasons.BOUNCES_USED)
     else:

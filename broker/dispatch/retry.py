@@ -1,12 +1,15 @@
 """Where a job goes after an attempt that did not succeed: the three budgets, apart from each other.
 
-*Failures* are what the operation reports as retryable; *crashes* are agents that died while they ran it; *bounces* are
-placements that never came to a run. Each has its own limit, at which the job is `dead` with the limit's name.
+*Failures* are what the operation reports as retryable; *crashes* are agents that died while they ran it (at the limit
+it is dead only if the last two can have had no other reason: the innocent survive); *bounces* are placements that never
+came to a run. Each has its own limit, at which the job is `dead` with the limit's name.
 """
+
+from typing import Final
 
 from broker.dispatch import reasons
 from broker.dispatch.ledger import Ledger
-from broker.dispatch.model import Job, JobState, OnLoss
+from broker.dispatch.model import Agent, Job, JobState, OnLoss
 
 
 def after_failure(ledger: Ledger, job: Job, *, retryable: bool, reason: str) -> None:
@@ -42,12 +45,15 @@ def after_bounce(ledger: Ledger, job: Job, reason: str) -> None:
         ledger.give_back(job, reason)
 
 
-def after_loss(ledger: Ledger, job: Job, *, crashed: bool) -> None:
+CRASHES_ALONE_MAX: Final = 2
+"""Crashes in a row in which no other job can have been the reason, before a job is given up for its crashes."""
+
+
+def after_loss(ledger: Ledger, job: Job, agent: Agent, *, crashed: bool) -> None:
     """Its agent is lost (rows 9, 10): what the job type's `on_loss` says. The phase is closed or adoptable already."""
     before = job.state
     if crashed and job.started_us:
-        job.crashes += 1
-        job.loss_counted = True
+        ledger.crashed(job, agent)
     if job.cancel_requested:
         ledger.give_back(job, reasons.AGENT_LOST)
     elif job.policy.on_loss is OnLoss.FAIL:
@@ -58,7 +64,7 @@ def after_loss(ledger: Ledger, job: Job, *, crashed: bool) -> None:
         ledger.move(job, JobState.HELD, reasons.AGENT_LOST)
         ledger.record(job, before, reasons.AGENT_LOST)
         ledger.arm_job(job)
-    elif job.crashes >= job.policy.crashes_max:
+    elif job.crashes >= job.policy.crashes_max and job.crashes_alone >= min(CRASHES_ALONE_MAX, job.policy.crashes_max):
         ledger.end(job, JobState.DEAD, reasons.CRASHED_AGENTS)
         ledger.record(job, before, reasons.CRASHED_AGENTS)
     else:

@@ -43,6 +43,7 @@ class JobRow(NamedTuple):
     message: str
     failures: int
     crashes: int
+    crashes_alone: int
     bounces: int
     cancel_requested: int
     stop_reason: str
@@ -64,6 +65,7 @@ class JobUpdate(NamedTuple):
     message: str
     failures: int
     crashes: int
+    crashes_alone: int
     bounces: int
     cancel_requested: int
     stop_reason: str
@@ -123,6 +125,14 @@ class AgentRow(NamedTuple):
     group_no: GroupNo
     agent_id: str
     admin: str
+    admin_us: int
+    admin_actor: str
+    admin_reason: str
+    admin_due_us: int
+    drain_ends: str
+    drain_then: str
+    link: str
+    rank: int
     created_us: int
     last_connected_us: int
     incarnation: bytes

@@ -12,14 +12,11 @@ from broker.dispatch.invariants import Violation, check, jobs_of, owners
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.messages import (
     AcceptOutcome,
-    AgentAdded,
     AgentConnected,
     AssignJob,
     AttemptFinished,
-    CancelRequested,
     Effects,
     Event,
-    JobSubmitted,
     RefuseOutcome,
     RejectAgent,
     TimerFired,
@@ -34,6 +31,7 @@ from broker.dispatch.model import (
     JobKey,
     JobState,
     Phase,
+    Spread,
 )
 from broker.dispatch.placement import may_take
 from broker.dispatch.rows import JobRow
@@ -162,7 +160,7 @@ class Watcher:
 
     def _answers(self, event: Event, new: Effects) -> Iterator[str]:
         """8: each request has one reply, each outcome received one acknowledgement, accepted or refused."""
-        asked = [event.ticket] if isinstance(event, JobSubmitted | AgentAdded | CancelRequested) else []
+        asked = [event.ticket] if hasattr(event, "ticket") else []
         replied = [reply.ticket for reply in new.replies]
         if replied != asked:
             yield f"tickets {asked} were answered by {replied}"
@@ -183,20 +181,26 @@ class Watcher:
         """
         ledger = self.dispatcher.ledger
         held = {no: agent.held for no, agent in ledger.agents.items()}
-        for _, agent in self._placed(assigns):
+        suspects = {no: len(agent.suspects) for no, agent in ledger.agents.items()}
+        for job, agent in self._placed(assigns):
             held[agent.no] -= 1
+            suspects[agent.no] -= job.is_suspect
         for job, chosen in self._placed(assigns):
             able = [one for one in ledger.agents.values() if held[one.no] < one.capacity and may_take(job, one)]
+            if job.is_suspect:
+                able = [one for one in able if not suspects[one.no]]
             others = [one for one in able if one.no != self._agents.get(job.key)]
             first = min(others or able, key=lambda one: self._rank(one, held[one.no]), default=None)
             if first is not chosen:
                 yield f"job {job.key} went to agent {chosen.no}, the least loaded was {first and first.no}"
             held[chosen.no] += 1
+            suspects[chosen.no] += job.is_suspect
             self._placements += 1
             self._assigned[chosen.no] = self._placements
 
-    def _rank(self, agent: Agent, held: int) -> tuple[int, int, int]:
-        return (held << 20) // agent.slots, self._assigned.get(agent.no, 0), agent.no
+    def _rank(self, agent: Agent, held: int) -> tuple[int, int, int, int]:
+        is_ranked = self.dispatcher.ledger.policy.spread is not Spread.BALANCED
+        return agent.rank if is_ranked else 0, (held << 20) // agent.slots, self._assigned.get(agent.no, 0), agent.no
 
     # --- asked for by a driver --------------------------------------------------------------------------------------
 

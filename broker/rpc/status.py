@@ -61,6 +61,9 @@ _REFUSALS: Final[dict[str, type[MeshError]]] = {
     reasons.KEY_REUSED: ConflictError,
     reasons.JOB_UNKNOWN: NotFoundError,
     reasons.JOB_FINAL: WrongStateError,
+    reasons.JOB_NOT_HELD: WrongStateError,
+    reasons.AGENT_UNKNOWN: NotFoundError,
+    reasons.AGENT_WRONG_STATE: WrongStateError,
 }
 
 log = structlog.get_logger()

@@ -26,13 +26,14 @@ from sqlalchemy import (
     text,
 )
 
-from broker.dispatch.model import FINAL_STATES
+from broker.dispatch.model import FINAL_STATES, Admin
 
 # Comparisons, not `state NOT IN (...)`: SQLite would make a table of the list for every row that it writes, which is
 # 10 us a job of 24 (measured at a batch of 256).
 IS_LIVE: Final = " AND ".join(f"state <> '{state}'" for state in sorted(FINAL_STATES))
 """Condition of the index of live jobs. A query must carry the same words, or SQLite does not use the index."""
 IS_FINISHED: Final = "finished_us > 0"
+IS_KEPT: Final = f"admin <> '{Admin.REMOVED}'"
 
 # Only a column that is exactly INTEGER PRIMARY KEY is SQLite's row number, which saves an index.
 _ROW_NO: Final = BigInteger().with_variant(Integer, "sqlite")
@@ -109,11 +110,27 @@ agent = Table(
     _number("group_no"),
     _text("agent_id"),
     _text("admin"),
+    _number("admin_us"),
+    _text("admin_actor"),
+    _text("admin_reason"),
+    _number("admin_due_us"),
+    _text("drain_ends"),
+    _text("drain_then"),
+    _text("link"),
+    _number("rank"),
     _number("created_us"),
     _number("last_connected_us"),
     _bytes("incarnation"),
     PrimaryKeyConstraint("group_no", "agent_no"),
-    UniqueConstraint("group_no", "agent_id", name="agent_id_in_group"),
+    # Whoever was removed stays known by number; the name is free again.
+    Index(
+        "agent_id_in_group",
+        "group_no",
+        "agent_id",
+        unique=True,
+        sqlite_where=text(IS_KEPT),
+        postgresql_where=text(IS_KEPT),
+    ),
 )
 
 operation_policy = Table(
@@ -129,6 +146,7 @@ operation_policy = Table(
     _number("backoff_first_us"),
     _number("backoff_max_us"),
     _number("cancel_grace_us"),
+    _number("running_max"),
     PrimaryKeyConstraint("group_no", "no"),
 )
 
@@ -175,6 +193,7 @@ job = Table(
     _text("message"),
     _number("failures"),
     _number("crashes"),
+    _number("crashes_alone"),
     _number("bounces"),
     _number("cancel_requested"),
     _text("stop_reason"),

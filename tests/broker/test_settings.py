@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker.dispatch.model import DispatchPolicy, OperationPolicy
+from broker.dispatch.model import DispatchPolicy, OperationPolicy, Spread
 from broker.errors import ConfigError
 from broker.settings import FAST_PROFILE, DispatchSettings, Settings, is_loopback
 
@@ -224,7 +224,8 @@ def test_fast_profile_works_and_single_values_win_over_it() -> None:
 def test_policy_has_whole_microseconds_of_every_duration() -> None:
     policy = DispatchSettings(heartbeat_s=0.1234567, queue_jobs_max=7).policy()
     assert (policy.heartbeat_us, policy.queue_jobs_max) == (123_457, 7)
-    assert {type(getattr(policy, field.name)) for field in fields(policy)} == {int}
+    assert {type(getattr(policy, field.name)) for field in fields(policy) if field.name != "spread"} == {int}
+    assert DispatchSettings(spread=Spread.SPILL).policy().spread is Spread.SPILL
 
 
 def test_operation_policy_is_what_was_set() -> None:

@@ -123,6 +123,7 @@ class StoreBench:
             message="",
             failures=0,
             crashes=0,
+            crashes_alone=0,
             bounces=0,
             cancel_requested=0,
             stop_reason="",

@@ -47,11 +47,16 @@ async def test_group_state_of_a_new_group_is_empty(bench: StoreBench) -> None:
     assert await bench.store.group_state(bench.group) == GroupState(0, [], [], [])
 
 
+def agent_row(bench: StoreBench, incarnation: bytes) -> AgentRow:
+    drain = (8, "ann", "new disk", 9, "pause", "requeue")
+    return AgentRow(AgentNo(1), bench.group, "agent-a", "draining", *drain, "live", 3, 10, 11, incarnation)
+
+
 async def test_group_state_has_what_the_dispatcher_wrote(bench: StoreBench) -> None:
     policies = [
         OperationPolicy(
             no=1, exclusive=True, on_loss=OnLoss.HOLD, failures_max=4, crashes_max=5, bounces_max=6,
-            backoff_first_us=7, backoff_max_us=8, cancel_grace_us=9,
+            backoff_first_us=7, backoff_max_us=8, cancel_grace_us=9, running_max=10,
         ),
         OperationPolicy(no=2),
     ]  # fmt: skip
@@ -59,7 +64,7 @@ async def test_group_state_has_what_the_dispatcher_wrote(bench: StoreBench) -> N
         LabelSetRow(bench.group, 1, "file.copy", ()),
         LabelSetRow(bench.group, 2, "file.copy", ("disk=ssd", "zone=\N{SNOWMAN}")),
     ]
-    agents = [AgentRow(AgentNo(1), bench.group, "agent-a", "enabled", 10, 11, b"\x00incarnation")]
+    agents = [agent_row(bench, b"\x00incarnation")]
 
     await bench.commit(Writes(inserts=[bench.job(41)], policies=policies, label_sets=label_sets, agents=agents))
 
@@ -78,13 +83,23 @@ async def test_policies_and_label_sets_may_be_written_again(bench: StoreBench) -
 
 
 async def test_agent_is_written_over(bench: StoreBench) -> None:
-    agent = AgentRow(AgentNo(1), bench.group, "agent-a", "enabled", 10, 11, b"one")
+    agent = agent_row(bench, b"one")
     await bench.commit(Writes(agents=[agent]))
-    changed = agent._replace(admin="draining", last_connected_us=20, incarnation=b"two")
+    changed = agent._replace(admin="paused", last_connected_us=20, incarnation=b"two")
 
     await bench.commit(Writes(agents=[changed]))
 
     assert (await bench.store.group_state(bench.group)).agents == [changed]
+
+
+async def test_name_of_a_removed_agent_is_free_again(bench: StoreBench) -> None:
+    removed = agent_row(bench, b"one")._replace(admin="removed")
+    await bench.commit(Writes(agents=[removed]))
+    same_name = agent_row(bench, b"two")._replace(agent_no=AgentNo(2))
+
+    await bench.commit(Writes(agents=[same_name]))
+
+    assert (await bench.store.group_state(bench.group)).agents == [removed, same_name]
 
 
 async def test_acceptance_number_is_the_highest_ever_given(bench: StoreBench) -> None:

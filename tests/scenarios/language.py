@@ -8,6 +8,7 @@ words: `submit j1 j2 exclusive=true`. Below it stand the effects in the order in
     send   to an agent
     heard  by metrics and history
 
+That a job runs is written and heard with the next commit, so it stands below a later command or time.
 `+2 s` says how much time has passed since the command when what follows happened. `show` prints where all jobs and
 agents stand. `pytest --rewrite-scenarios` writes the indented lines anew; read the difference before you keep it.
 """
@@ -19,7 +20,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from broker.dispatch.messages import Effects
-from broker.dispatch.model import SECOND_US, Phase
+from broker.dispatch.model import SECOND_US, Admin, Phase
 from tests.broker.dispatch import words
 from tests.broker.dispatch.bench import GroupBench
 
@@ -28,7 +29,8 @@ COMMANDS: Final = frozenset(
     {
         *("accept", "add", "advance", "agents", "cancel", "capacity", "close", "connect", "fail", "fenced", "finish"),
         *("leave", "lose", "mute", "progress", "reject", "restart", "stall", "start", "stopped", "submit"),
-        *("submit_together", "unmute"),
+        *("submit_together", "unmute", "cancel_drain", "disable", "drain", "enable", "leaving", "remove", "resolve"),
+        *("resume", "rank"),
     }
 )
 _LISTS: Final = frozenset({"held", "outcomes", "operations", "labels"})
@@ -114,9 +116,14 @@ def _stand(bench: GroupBench) -> Iterator[str]:
             for count, what in ((job.failures, "failed"), (job.crashes, "crashed"), (job.bounces, "bounced"))
             if count
         )
+        counted += ", suspect" if job.is_suspect else ""
         yield f"{name} {job.state}{where if job.phase is not Phase.NONE else ''}{counted}"
-    for name in bench.agent_names:
+    for name, number in bench.agent_names.items():
+        if number not in bench.dispatcher.ledger.agents:
+            yield f"agent {name} is forgotten"
+            continue
         agent = bench.agent(name)
+        admin = "" if agent.admin is Admin.ENABLED else f", {agent.admin}"
         marks = [word for word, is_so in (("busy", agent.is_busy), ("deaf", agent.is_deaf)) if is_so]
         detached = f", {len(agent.detached)} detached" if agent.detached else ""
-        yield f"agent {' '.join([name, agent.link, *marks])}: {agent.held} of {agent.capacity}{detached}"
+        yield f"agent {' '.join([name, agent.link, *marks])}: {agent.held} of {agent.capacity}{detached}{admin}"

@@ -14,6 +14,7 @@ from broker.dispatch.model import Admin, Agent, AgentNo, Link
         (Link.SUSPECT, Admin.ENABLED, AgentStatus.NO_RESPONSE),
         (Link.GONE, Admin.ENABLED, AgentStatus.NO_RESPONSE),
         (Link.LEFT, Admin.ENABLED, AgentStatus.STOPPED),
+        (Link.STOPPED, Admin.ENABLED, AgentStatus.STOPPED),
         (Link.LIVE, Admin.DRAINING, AgentStatus.DRAINING),
         (Link.LIVE, Admin.PAUSED, AgentStatus.PAUSED),
         (Link.GONE, Admin.PAUSED, AgentStatus.NO_RESPONSE),

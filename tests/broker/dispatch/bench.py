@@ -13,6 +13,7 @@ from typing import Any, Self
 from broker.dispatch.messages import (
     AgentAdded,
     AgentConnected,
+    AgentLeaving,
     AgentLeft,
     AgentsHeard,
     AttemptAccepted,
@@ -23,10 +24,18 @@ from broker.dispatch.messages import (
     AttemptStarted,
     CancelRequested,
     CapacityStated,
+    DisableRequested,
+    DrainCancelled,
+    DrainRequested,
+    EnableRequested,
     Event,
+    HeldResolved,
     JobSubmitted,
     KnownJob,
+    RankSet,
     RejectCause,
+    RemoveRequested,
+    ResumeRequested,
     SessionClosed,
 )
 from broker.dispatch.model import (
@@ -34,6 +43,8 @@ from broker.dispatch.model import (
     SECOND_US,
     Agent,
     AgentNo,
+    DrainEnd,
+    DrainThen,
     Job,
     JobKey,
     JobState,
@@ -42,6 +53,7 @@ from broker.dispatch.model import (
     OutcomeStatus,
     Phase,
     SessionId,
+    Spread,
 )
 from broker.dispatch.rows import JobRow
 from tests.broker.dispatch import words
@@ -54,8 +66,8 @@ Report = Callable[[AgentNo, SessionId, JobKey, int], Event]
 class GroupBench(Driver):
     """One agent group. `policy` fields and the seed of the jitter may be given; times are in seconds."""
 
-    def __init__(self, seed: int = 1, **policy: int) -> None:
-        super().__init__(seed, **policy)
+    def __init__(self, seed: int = 1, spread: str = Spread.BALANCED, **policy: int) -> None:
+        super().__init__(seed, spread, **policy)
         self._policies: dict[OperationPolicy, int] = {}
         self._names: dict[JobKey, str] = {}
         self._keys: dict[str, JobKey] = {}
@@ -150,6 +162,41 @@ class GroupBench(Driver):
         seq = before.capacity_seq + 1 if seq is None else seq
         self._hellos[name] = replace(before, capacity=capacity, capacity_seq=max(seq, before.capacity_seq))
         return self.batch(CapacityStated(self._agents[name], self.agent(name).session, capacity, seq))
+
+    def leaving(self, name: str) -> Self:
+        """SIGTERM on the agent's machine: it asks for nothing new."""
+        return self.batch(AgentLeaving(self._agents[name], self.agent(name).session))
+
+    # --- operators --------------------------------------------------------------------------------------------------
+
+    def drain(self, name: str, *, ends: str = "stop", then: str = "finish", deadline_s: float = 0) -> Self:
+        """An operator (ann) drains the agent."""
+        ticket, number, deadline_us = self._next_ticket(), self._agents[name], round(deadline_s * SECOND_US)
+        return self.batch(
+            DrainRequested(ticket, number, DrainEnd(ends), DrainThen(then), deadline_us, "ann", "new disk")
+        )
+
+    def cancel_drain(self, name: str) -> Self:
+        return self.batch(DrainCancelled(self._next_ticket(), self._agents[name], "ann"))
+
+    def resume(self, name: str) -> Self:
+        return self.batch(ResumeRequested(self._next_ticket(), self._agents[name], "ann"))
+
+    def disable(self, name: str, *, now: bool = False) -> Self:
+        return self.batch(DisableRequested(self._next_ticket(), self._agents[name], now, "ann", "new disk"))
+
+    def enable(self, name: str) -> Self:
+        return self.batch(EnableRequested(self._next_ticket(), self._agents[name], "ann"))
+
+    def remove(self, name: str) -> Self:
+        return self.batch(RemoveRequested(self._next_ticket(), self._agents[name], "ann"))
+
+    def rank(self, name: str, rank: int) -> Self:
+        return self.batch(RankSet(self._next_ticket(), self._agents[name], rank, "ann"))
+
+    def resolve(self, name: str, decision: str) -> Self:
+        """A person decides about a held job: retry, fail or succeed."""
+        return self.batch(HeldResolved(self._next_ticket(), self._keys[name], decision, "ann"))
 
     # --- submitters -------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from typing import Final, Self
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.invariants import Violation
 from broker.dispatch.messages import AgentsHeard, Effects, Event, TimerFired
-from broker.dispatch.model import SECOND_US, DispatchPolicy, GroupNo
+from broker.dispatch.model import SECOND_US, DispatchPolicy, GroupNo, Spread
 from broker.dispatch.stored import Stored
 from broker.dispatch.watcher import Watcher
 
@@ -29,8 +29,8 @@ class BrokenInvariantError(AssertionError):
 class Driver:
     """Drives one group. `seed` is that of the jitter, `policy` are fields of `DispatchPolicy`."""
 
-    def __init__(self, seed: int = 1, **policy: int) -> None:
-        self.policy = DispatchPolicy(**policy)
+    def __init__(self, seed: int = 1, spread: str = Spread.BALANCED, **policy: int) -> None:
+        self.policy = DispatchPolicy(spread=Spread(spread), **policy)
         self.now_us = START_US
         self.epoch = 1
         self.stored = Stored()

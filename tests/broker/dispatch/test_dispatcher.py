@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from broker.dispatch import reasons
@@ -85,7 +87,7 @@ def test_submission_is_refused_when_its_key_was_used_for_other_content(group: Gr
     ],
 )
 def test_submission_is_refused_when_a_bound_is_reached(
-    bound: dict[str, int], fields: dict[str, object], reason: str
+    bound: dict[str, Any], fields: dict[str, object], reason: str
 ) -> None:
     group = GroupBench(**bound).submit("j1", payload_bytes=6).submit("j2", **fields)
     assert group.replies == [f"refused {reason}"]
@@ -204,8 +206,9 @@ def test_lazy_writes_ride_with_the_next_commit(group: GroupBench) -> None:
 
 
 def test_waiting_job_fails_when_it_was_not_started_in_time(group: GroupBench) -> None:
+    group.agents("a").submit("j0").start("j0")
     group.submit("j1", schedule_to_start_s=10).advance(9.9)
-    assert group.states == {"j1": "queued"}
+    assert group.states["j1"] == "queued"
     group.advance(0.1)
     assert (group.row("j1").state, group.row("j1").code) == ("failed", reasons.NOT_STARTED_IN_TIME)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ POLICY = OperationPolicy(no=1)
 class Waiting:
     """A queue of one label set, and jobs numbered in the order of acceptance."""
 
-    def __init__(self, **policy: int) -> None:
+    def __init__(self, **policy: Any) -> None:
         self.queue = Queue(DispatchPolicy(**policy))
         found = self.queue.label_set("work", ())
         assert found is not None

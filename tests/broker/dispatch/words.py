@@ -9,8 +9,10 @@ from broker.dispatch.messages import (
     AgentNoticed,
     AssignJob,
     CancelAttempt,
+    DrainAgent,
     Effects,
     EndSession,
+    FinishDrain,
     JobAccepted,
     Notice,
     RefuseOutcome,
@@ -20,6 +22,7 @@ from broker.dispatch.messages import (
     RequestRefused,
     Send,
     Transition,
+    UndrainAgent,
     WelcomeAgent,
 )
 from broker.dispatch.model import SECOND_US, JobState
@@ -48,13 +51,20 @@ def sends(bench: GroupBench, effects: Effects) -> list[str]:
     return [f"{bench.session_name(send.session)}: {_send(bench, send)}" for send in effects.sends]
 
 
-def _send(bench: GroupBench, send: Send) -> str:
+def _send(bench: GroupBench, send: Send) -> str:  # noqa: PLR0911 - one line for each kind of order
     if isinstance(send, WelcomeAgent):
         return " ".join(("welcome", *("keep" if keep else "stop" for keep in send.keep)))
     if isinstance(send, RejectAgent):
         return f"reject {send.code}"
     if isinstance(send, EndSession):
         return f"end session, {send.reason}"
+    if isinstance(send, DrainAgent):
+        left = f" in {send.deadline_us / SECOND_US:g} s" if send.deadline_us else ""
+        return f"drain to {send.ends}, {send.then}{left}, by {send.actor}: {send.reason}"
+    if isinstance(send, UndrainAgent):
+        return f"undrain, by {send.actor}"
+    if isinstance(send, FinishDrain):
+        return f"drained to {send.ends}"
     attempt = f"{bench.name(send.job_key)}#{send.attempt}"
     if isinstance(send, AssignJob):
         return f"assign {attempt}" + (" exclusive" if send.exclusive else "")
@@ -87,5 +97,6 @@ def _notice(bench: GroupBench, notice: Notice) -> str:
         where = f" on {bench.agent_name(notice.agent)}" if notice.to_state is JobState.ASSIGNED else ""
         return f"{bench.name(notice.job_key)} {before}{notice.to_state} ({notice.reason}{where})"
     if isinstance(notice, AgentNoticed):
-        return f"agent {bench.agent_name(notice.agent)} {notice.link} ({notice.why})"
+        by = f" by {notice.actor}" if notice.actor else ""
+        return f"agent {bench.agent_name(notice.agent)} {notice.link} ({notice.why}{by})"
     assert_never(notice)

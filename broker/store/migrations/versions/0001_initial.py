@@ -13,6 +13,7 @@ ROW_NO: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 # Written out: a step never changes, whatever becomes of the words that the code uses today.
 IS_LIVE: Final = sa.text("state <> 'cancelled' AND state <> 'dead' AND state <> 'failed' AND state <> 'succeeded'")
 IS_FINISHED: Final = sa.text("finished_us > 0")
+IS_KEPT: Final = sa.text("admin <> 'removed'")
 
 
 def upgrade() -> None:
@@ -93,11 +94,26 @@ def _agents() -> None:
         _number("group_no"),
         _text("agent_id"),
         _text("admin"),
+        _number("admin_us"),
+        _text("admin_actor"),
+        _text("admin_reason"),
+        _number("admin_due_us"),
+        _text("drain_ends"),
+        _text("drain_then"),
+        _text("link"),
+        _number("rank"),
         _number("created_us"),
         _number("last_connected_us"),
         _bytes("incarnation"),
         sa.PrimaryKeyConstraint("group_no", "agent_no"),
-        sa.UniqueConstraint("group_no", "agent_id", name="agent_id_in_group"),
+    )
+    op.create_index(
+        "agent_id_in_group",
+        "agent",
+        ["group_no", "agent_id"],
+        unique=True,
+        sqlite_where=IS_KEPT,
+        postgresql_where=IS_KEPT,
     )
     op.create_table(
         "operation_policy",
@@ -111,6 +127,7 @@ def _agents() -> None:
         _number("backoff_first_us"),
         _number("backoff_max_us"),
         _number("cancel_grace_us"),
+        _number("running_max"),
         sa.PrimaryKeyConstraint("group_no", "no"),
     )
     op.create_table(
@@ -156,6 +173,7 @@ def _jobs() -> None:
         _text("message"),
         _number("failures"),
         _number("crashes"),
+        _number("crashes_alone"),
         _number("bounces"),
         _number("cancel_requested"),
         _text("stop_reason"),
