@@ -27,6 +27,13 @@ AGENT_COUNTS: Final = (1, 10, 1_000)
 BACKLOGS: Final = (0, 100_000, 1_000_000)
 RATES: Final = (500.0, 2_000.0)
 BACKLOG_LARGE: Final = 1_000_000
+STEP_CASES: Final = (
+    ("deadlines", 1_000_000),
+    ("cancels", 1_000_000),
+    ("closed", 512_000),
+    ("silent", 512_000),
+    ("stalled", 512_000),
+)
 
 
 def _measured_apart(module: str, *arguments: str) -> Any:
@@ -42,6 +49,14 @@ def _dispatch(console: Console, *, is_quick: bool) -> list[dict[str, Any]]:
         console.print(f"dispatch: {agents} agents, {queued:,} jobs queued, {rounds} rounds")
         asked = ("--agents", str(agents), "--queued", str(queued), "--rounds", str(rounds))
         rows.append(_measured_apart("bench.dispatch", *asked))
+    return rows
+
+
+def _steps(console: Console) -> list[dict[str, Any]]:
+    rows = []
+    for case, size in STEP_CASES:
+        console.print(f"longest step: {case}, {size:,}")
+        rows.append(_measured_apart("bench.steps", "--case", case, "--size", str(size)))
     return rows
 
 
@@ -61,6 +76,7 @@ def measure(console: Console, *, is_quick: bool) -> dict[str, Any]:
     calibration = {"loop_ns": figure([loop_ns() for _ in range(5)], "ns", 2)}
     memory = _measured_apart("bench.memory", "--jobs", "100000" if is_quick else "500000")
     dispatch = _dispatch(console, is_quick=is_quick)
+    steps = _steps(console)
     flood, paced = asyncio.run(_end_to_end(console, is_quick=is_quick))
     return {
         "version": version("jobmesh"),
@@ -68,6 +84,7 @@ def measure(console: Console, *, is_quick: bool) -> dict[str, Any]:
         "machine": machine(),
         "calibration": calibration,
         "dispatch": dispatch,
+        "steps": steps,
         "end_to_end": flood,
         "open_loop": paced,
         "memory": memory,

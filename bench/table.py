@@ -9,6 +9,7 @@ from rich.table import Table
 def show(console: Console, results: dict[str, Any]) -> None:
     """Print all that was measured."""
     console.print(_dispatch(results["dispatch"]))
+    console.print(_steps(results["steps"]))
     console.print(_end_to_end(results["end_to_end"]))
     console.print(_open_loop(results["open_loop"]))
     memory = results["memory"]
@@ -37,6 +38,15 @@ def _dispatch(rows: list[dict[str, Any]]) -> Table:
         cost = row["us_per_job"]
         numbers = (row["agents"], row["queued"], cost["median"], cost["min"], cost["max"], row["rounds"])
         table.add_row(*(f"{number:,}" for number in numbers))
+    return table
+
+
+def _steps(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="Dispatcher alone: the longest single call")
+    for heading in ("case", "size", "calls", "longest", "in"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(row["case"], f"{row['size']:,}", f"{row['calls']:,}", f"{row['longest_ms']:,} ms", row["in"])
     return table
 
 

@@ -23,6 +23,7 @@ import grpc.aio
 import structlog
 
 from broker.clock import EngineClock
+from broker.control.acts import AgentActs
 from broker.control.directory import Directory
 from broker.control.resources import Resources
 from broker.engine import Engine
@@ -88,7 +89,7 @@ class Broker:
             payload_cache_bytes_max=settings.store.payload_cache_bytes_max,
             seed=secrets.randbits(63),
         )
-        self._directory = Directory(self.store, self.engine)
+        self._directory = Directory(self.store, self.engine, settings.limits.agents_max)
         self._metrics = Metrics(self._directory.group_label, importlib.metadata.version("jobmesh"))
         self._stack = AsyncExitStack()
         self._running: asyncio.Task[None] | None = None
@@ -183,11 +184,11 @@ class Broker:
         self._readiness.ask("store", lambda: "the store refuses commits" if self.engine.is_stalled else "ok")
 
     async def _start_listeners(self, resources: Resources) -> None:
-        feed = JobFeed(self.engine.commit_seq)
+        feed = JobFeed(self.engine.commit_seq, self._settings.limits.watchers_max)
         self.engine.observe(feed)
         limits = self._settings.limits
         self._jobs = JobService(self.engine, self._directory, self.store, feed, self._settings)
-        admin = AdminService(resources, self._directory)
+        admin = AdminService(resources, self._directory, AgentActs(self.engine, self._directory, resources))
         self._agents = AgentService(self.engine, self._directory, self._settings)
         self._metrics.count_sessions(lambda: self._agents.count)
         api_health = Health(services.API_SERVICES)

@@ -1,16 +1,16 @@
 """The driver of the dispatchers: mailbox -> step -> one commit -> replies, frames, notices -> re-arm.
 
-One engine a broker process. Its mailbox is three bounded queues (control, reports, submissions), so that a flood of
-one kind never starves another; a batch takes at most a slice of each. What arrives while a commit runs shares the next
-one, so batches grow with load and a lone event waits for nothing. Nothing is answered or sent before its commit.
+One engine a broker process. It has three bounded mailboxes (control, reports, submissions), so that a flood of one
+kind never starves another; a batch takes at most a slice of each. What arrives while a commit runs shares the next one,
+so batches grow with load and a lone event waits for nothing. Nothing is answered or sent before its commit.
 
 If the store fails in a way that leaves the disk unknown, `run` raises and the process must end: crash-only.
 """
 
 import asyncio
+import itertools
 import random
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
@@ -22,6 +22,7 @@ from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.messages import (
     AgentsHeard,
     AssignJob,
+    EndSession,
     Event,
     JobSubmitted,
     KnownJob,
@@ -30,9 +31,10 @@ from broker.dispatch.messages import (
     Send,
     Transition,
 )
-from broker.dispatch.model import FINAL_STATES, NO_JOB, AgentNo, DispatchPolicy, GroupNo, JobKey, SessionId
+from broker.dispatch.model import FINAL_STATES, NO_JOB, AgentNo, DispatchPolicy, GroupNo, JobKey, SessionId, group_of
 from broker.dispatch.recovery import recover, recover_jobs, seal
-from broker.errors import ConfigError, FullError, NotOwnerError, StoreError, StoreFailedError
+from broker.errors import ConfigError, FullError, NotOwnerError, StoreBusyError, StoreError, StoreFailedError
+from broker.mailbox import Mailbox
 from broker.settings import LimitSettings
 from broker.store.base import Body, CommitRequest, CommitStatus, Store, SubmissionLookup
 from broker.store.payloads import PayloadCache
@@ -40,15 +42,17 @@ from broker.store.payloads import PayloadCache
 LAG_US: Final = 500_000
 """A turn later than this is a stall of ours: liveness deadlines move by it."""
 RECOVERY_PAGE: Final = 5_000
+READ_AGAIN_S: Final = 0.1
+"""How long a read waits that the store was too busy for."""
 NO_BODY: Final = Body(b"")
 
-E = TypeVar("E")
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
 
 class Outbox(Protocol):
-    """The writing side of one session. Both calls return at once and never raise."""
+    """The writing side of one session. Both calls return at once; one that raises loses its session, nobody else's."""
 
     def deliver(self, send: Send) -> None:
         """Queue an order that carries no payload."""
@@ -71,20 +75,25 @@ class Observer(Protocol):
 
 
 class _Request:
-    """Somebody who waits for the replies to several events."""
+    """Somebody who waits for the replies to several events of one group."""
 
-    __slots__ = ("future", "missing", "replies")
+    __slots__ = ("future", "group", "missing", "replies")
 
-    def __init__(self, size: int, future: "asyncio.Future[list[Reply]]") -> None:
+    def __init__(self, group: GroupNo, size: int) -> None:
+        self.group = group
         self.replies: list[Reply | None] = [None] * size
         self.missing = size
-        self.future = future
+        self.future: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
 
     def settle(self, index: int, reply: Reply) -> None:
         self.replies[index] = reply
         self.missing -= 1
         if not self.missing and not self.future.done():
             self.future.set_result([one for one in self.replies if one is not None])
+
+    def fail(self, error: Exception) -> None:
+        if not self.future.done():
+            self.future.set_exception(error)
 
 
 class Engine:
@@ -111,15 +120,15 @@ class Engine:
         self._seed = seed
         self._observers = list(observers)
         self._batcher = Batcher(0)
-        self._control: deque[tuple[GroupNo, Event]] = deque()
-        self._reports: deque[tuple[GroupNo, Event]] = deque()
-        self._submissions: deque[tuple[GroupNo, JobSubmitted]] = deque()
+        bytes_max = limits.mailbox_bytes_max
+        self._control = Mailbox[Event]("control", limits.mailbox_control, bytes_max, self._tell_full)
+        self._reports = Mailbox[Event]("reports", limits.mailbox_reports, bytes_max, self._tell_full)
+        self._submissions = Mailbox[JobSubmitted]("submissions", limits.mailbox_submissions, bytes_max, self._tell_full)
         self._heard: dict[GroupNo, dict[AgentNo, tuple[SessionId, int]]] = {}
-        self._outboxes: dict[SessionId, Outbox] = {}
+        self._outboxes: dict[SessionId, tuple[GroupNo, Outbox]] = {}
         self._requests: dict[int, tuple[_Request, int]] = {}
-        self._ticket = 0
+        self._tickets = itertools.count(1)
         self._wake = asyncio.Event()
-        self._room = asyncio.Event()
         self._is_closing = False
         self.is_stalled = False
 
@@ -178,9 +187,9 @@ class Engine:
 
     # --- what comes in ----------------------------------------------------------------------------------------------
 
-    def attach(self, session: SessionId, outbox: Outbox) -> None:
-        """Deliver what is ordered for this session to `outbox`."""
-        self._outboxes[session] = outbox
+    def attach(self, group: GroupNo, session: SessionId, outbox: Outbox) -> None:
+        """Deliver what is ordered for this session of an agent of the group to `outbox`."""
+        self._outboxes[session] = (group, outbox)
 
     def detach(self, session: SessionId) -> None:
         """The session is over: what is ordered for it goes nowhere."""
@@ -190,63 +199,56 @@ class Engine:
         """A frame of this session arrived now. Costs no batch: told with the next one."""
         self._heard.setdefault(group, {})[agent] = (session, self.clock.now_us())
 
-    async def report(self, group: GroupNo, events: Iterable[Event]) -> None:
-        """Post what an agent reports. Waits while the queue is full: only that agent's reader stands still."""
-        while len(self._reports) >= self._limits.mailbox_reports:
-            await self._wait_for_room("reports")
-        self._reports.extend((group, event) for event in events)
+    async def report(self, group: GroupNo, events: Sequence[Event]) -> None:
+        """Post what an agent reports. Waits while the mailbox is full: only that agent's reader stands still."""
+        await self._reports.put(group, events)
         self._wake.set()
 
     async def control(self, group: GroupNo, event: Event) -> None:
-        """Post a control event (hello, closed). Waits while the queue is full."""
-        while len(self._control) >= self._limits.mailbox_control:
-            await self._wait_for_room("control")
-        self._control.append((group, event))
+        """Post a control event (hello, closed). Waits while the mailbox is full."""
+        await self._control.put(group, (event,))
         self._wake.set()
 
     def post(self, group: GroupNo, event: Event) -> None:
         """Post a control event that must not wait (the end of a session): there is one for each session."""
-        self._control.append((group, event))
+        self._control.force(group, event)
         self._wake.set()
 
     async def ask(self, group: GroupNo, make: Callable[[int], Event]) -> Reply:
         """Post a control event that is answered; `make` gets its ticket. Returns after the commit."""
         self.dispatcher(group)
-        request = _Request(1, asyncio.get_running_loop().create_future())
-        await self.control(group, make(self._tickets_for(request, 1)))
+        request, ticket = _Request(group, 1), self.ticket()
+        self._requests[ticket] = (request, 0)
+        try:
+            await self.control(group, make(ticket))
+        except BaseException:
+            self._requests.pop(ticket, None)
+            raise
         return (await request.future)[0]
 
-    async def submit(self, group: GroupNo, jobs: Sequence[JobSubmitted]) -> list[Reply]:
-        """Submit jobs; one reply each, in order, after the commit. Tickets are set here.
+    def ticket(self) -> int:
+        """A number for an event that is answered: each event has its own."""
+        return next(self._tickets)
 
-        Raises FullError if the mailbox has no room for all of them, NotOwnerError; nothing was accepted then.
+    async def submit(self, group: GroupNo, jobs: Sequence[JobSubmitted]) -> list[Reply]:
+        """Submit jobs, each with a fresh `ticket`; one reply each, in order, after the commit.
+
+        Raises FullError if the mailbox has no room for all of them, NotOwnerError (also later: the group was lost, and
+        whether they were accepted is not known), StoreFailedError; nothing was accepted when FullError is raised.
         """
         self.dispatcher(group)
-        if len(self._submissions) + len(jobs) > self._limits.mailbox_submissions:
-            for observer in self._observers:
-                observer.on_full("submissions")
+        if not self._submissions.offer(group, jobs):
             raise FullError("the broker has more submissions waiting than it may; try again", reason="MAILBOX_FULL")
-        request = _Request(len(jobs), asyncio.get_running_loop().create_future())
-        ticket = self._tickets_for(request, len(jobs))
-        for job in jobs:
-            object.__setattr__(job, "ticket", ticket)  # fresh from `convert`: the engine numbers tickets
-            ticket += 1
-            self._submissions.append((group, job))
+        request = _Request(group, len(jobs))
+        for index, job in enumerate(jobs):
+            assert job.ticket not in self._requests, "each submission has a ticket of its own"
+            self._requests[job.ticket] = (request, index)
         self._wake.set()
         return await request.future
 
-    def _tickets_for(self, request: _Request, count: int) -> int:
-        first = self._ticket + 1
-        self._ticket += count
-        for index in range(count):
-            self._requests[first + index] = (request, index)
-        return first
-
-    async def _wait_for_room(self, queue: str) -> None:
+    def _tell_full(self, queue: str) -> None:
         for observer in self._observers:
             observer.on_full(queue)
-        self._room.clear()
-        await self._room.wait()
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
@@ -259,12 +261,12 @@ class Engine:
         """Work batches until `close`. Raises StoreFailedError: the process must end then."""
         while not self._is_idle() or not self._is_closing:
             lag_us = await self._wait_for_work()
-            submissions = self._take(self._submissions, self._limits.batch_submissions)
+            limits = self._limits
+            submissions = self._submissions.take(limits.batch_submissions, limits.batch_bytes_max)
             await self._find_known(submissions)
-            events = self._take(self._control, self._limits.batch_control)
-            events += self._take(self._reports, self._limits.batch_reports)
+            events = self._control.take(limits.batch_control, limits.batch_bytes_max)
+            events += self._reports.take(limits.batch_reports, limits.batch_bytes_max)
             events += submissions
-            self._room.set()
             batch = self._batcher.run(self.clock.now_us(), self._heard_events() + events, lag_us)
             if batch.seq:
                 await self._commit(batch, len(events))
@@ -293,10 +295,6 @@ class Engine:
         lag_us = self.clock.now_us() - due_us
         return lag_us if lag_us > LAG_US else 0
 
-    @staticmethod
-    def _take(queue: "deque[E]", most: int) -> "list[E]":
-        return [queue.popleft() for _ in range(min(most, len(queue)))]
-
     def _heard_events(self) -> list[tuple[GroupNo, Event]]:
         if not self._heard:
             return []
@@ -311,7 +309,7 @@ class Engine:
         if not submissions:
             return
         lookups = [SubmissionLookup(group, job.job_id, job.idempotency_key) for group, job in submissions]
-        known = await self._store.find_submissions(lookups)
+        known = await self._read(lambda: self._store.find_submissions(lookups))
         for index, found in enumerate(known):
             if found is not None:
                 group, job = submissions[index]
@@ -324,7 +322,8 @@ class Engine:
             began = loop.time()
             outcome = await self._store.commit(CommitRequest(batch.seq, batch.at_us, batch.epochs, batch.writes))
             if outcome.status is CommitStatus.UNKNOWN:
-                is_on_disk = await self._store.committed_seq(self.broker_id) == batch.seq
+                newest = await self._read(lambda: self._store.committed_seq(self.broker_id))
+                is_on_disk = newest == batch.seq
                 outcome = replace(outcome, status=CommitStatus.COMMITTED if is_on_disk else CommitStatus.ROLLED_BACK)
             if outcome.status is CommitStatus.COMMITTED:
                 self._batcher.committed()
@@ -333,11 +332,36 @@ class Engine:
                     observer.on_commit(loop.time() - began, events)
             elif outcome.status is CommitStatus.STALE:
                 log.error("group.lost", group_nos=outcome.stale_groups, why="another broker has a newer epoch")
-                self._batcher.stale(outcome.stale_groups)
+                self._lose(outcome.stale_groups)
             else:
                 self.is_stalled = True
                 log.error("commit.rolled_back", why=outcome.why, retry_after_s=outcome.retry_after_s)
                 await asyncio.sleep(outcome.retry_after_s)
+
+    def _lose(self, groups: Collection[GroupNo]) -> None:
+        """Another broker has these groups: whoever waits for them here is told, and their agents connect there."""
+        self._batcher.stale(groups)
+        error = NotOwnerError("another broker has taken over the group; ask again: the same ids make no job twice")
+        lost = {ticket: request for ticket, (request, _) in self._requests.items() if request.group in groups}
+        for ticket, request in lost.items():
+            del self._requests[ticket]
+            request.fail(error)
+        for session in [session for session, (group, _) in self._outboxes.items() if group in groups]:
+            self._end(session, "not_owner")
+
+    async def _read(self, read: Callable[[], Awaitable[T]]) -> T:
+        """What the store answers, however often it must be asked: a busy file ends nothing."""
+        while True:
+            try:
+                found = await read()
+            except StoreBusyError as error:
+                self.is_stalled = True
+                log.warning("read.refused", why=error.text, retry_after_s=READ_AGAIN_S)
+                await asyncio.sleep(READ_AGAIN_S)
+            else:
+                if self.is_stalled and self._batcher.pending is None:
+                    self.is_stalled = False
+                return found
 
     async def _release(self, batch: Batch) -> None:
         """Replies, then frames, then notices: everything of this batch is durable now."""
@@ -362,13 +386,25 @@ class Engine:
         bodies, checkpoints = await self._bodies_for(sends)
         outboxes = self._outboxes
         for send in sends:
-            outbox = outboxes.get(send.session)
-            if outbox is None:
+            found = outboxes.get(send.session)
+            if found is None:
                 continue
-            if type(send) is AssignJob:
-                outbox.assign(send, bodies[send.job_key], checkpoints.get(send.job_key, b""))
-            else:
-                outbox.deliver(send)
+            try:
+                if type(send) is AssignJob:
+                    found[1].assign(send, bodies[send.job_key], checkpoints.get(send.job_key, b""))
+                else:
+                    found[1].deliver(send)
+            except Exception:  # one session's mistake must not end the others
+                log.exception("outbox.failed", session=send.session, order=type(send).__name__)
+                self._end(send.session, "failed")
+
+    def _end(self, session: SessionId, reason: str) -> None:
+        """Have the stream ended, as if the dispatcher had ordered it: its end is reported like every other."""
+        _, outbox = self._outboxes.pop(session)
+        try:
+            outbox.deliver(EndSession(session, reason))
+        except Exception:  # then the agent falls silent, which is noticed too
+            log.exception("outbox.failed", session=session, order=EndSession.__name__)
 
     async def _bodies_for(self, sends: list[Send]) -> tuple[dict[JobKey, Body], dict[JobKey, bytes]]:
         """Payloads of what is assigned, from memory or from the store; checkpoints of what is tried again."""
@@ -386,15 +422,24 @@ class Engine:
             if send.attempt > 1:
                 again.append(send.job_key)
         if missing:
-            found = await self._store.payloads(missing)
-            bodies.update((key, found.get(key, NO_BODY)) for key in missing)
-        return bodies, await self._store.checkpoints(again) if again else {}
+            found = await self._read(lambda: self._store.payloads(missing))
+            bodies.update((key, found[key] if key in found else self._no_body(key)) for key in missing)
+        return bodies, await self._read(lambda: self._store.checkpoints(again)) if again else {}
+
+    def _no_body(self, key: JobKey) -> Body:
+        """For a job without a row of its own bytes. Raises StoreFailedError if it was accepted with a payload."""
+        job = self.dispatcher(group_of(key)).ledger.jobs.get(key)
+        if job is not None and job.payload_bytes:
+            text = f"the payload of job {key} ({job.payload_bytes} bytes) is not in the store: restore the file"
+            raise StoreFailedError(text, job_key=str(key))
+        return NO_BODY
 
     def fail(self, error: BaseException) -> None:
-        """`run` has ended by an error: nobody who waits may wait for ever."""
-        waiting = {id(request): request for request, _ in self._requests.values()}
-        self._requests.clear()
+        """`run` has ended by an error: nobody who waits, and nobody who still comes, may wait for ever."""
         reason = error if isinstance(error, StoreError) else StoreFailedError("the engine has stopped; see its log")
-        for request in waiting.values():
-            if not request.future.done():
-                request.future.set_exception(reason)
+        for mailbox in (self._control, self._reports, self._submissions):
+            mailbox.fail(reason)
+        waiting = [request for request, _ in self._requests.values()]
+        self._requests.clear()
+        for request in waiting:
+            request.fail(reason)

@@ -6,6 +6,7 @@
     |   +-- NotFoundError      names something that does not exist
     |   +-- ConflictError      the same key with other content, or a name that is taken
     |   +-- WrongStateError    exists, but not in a state that allows it
+    |   +-- ChangedError       was changed since the caller read it
     |   +-- FullError          a bound is reached; try again later
     |   +-- NotBuiltError      part of the contract that this version does not serve
     |   `-- DeniedError        not allowed, or not known who asks
@@ -66,6 +67,12 @@ class WrongStateError(RequestError):
     """What is named exists, but its state does not allow this."""
 
     reason = "WRONG_STATE"
+
+
+class ChangedError(RequestError):
+    """What is named was changed since the caller read it; read it again and decide anew."""
+
+    reason = "CHANGED"
 
 
 class FullError(RequestError):

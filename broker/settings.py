@@ -11,11 +11,20 @@ import ipaddress
 import os
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
@@ -56,6 +65,7 @@ def _address(text: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_address)]
+OperationName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=128)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -86,15 +96,23 @@ class LimitSettings(Section):
     mailbox_control: Count = 4_096
     mailbox_reports: Count = 65_536
     mailbox_submissions: Count = 16_384
+    mailbox_bytes_max: Count = 64 * MIB
+    """Payloads, results and checkpoints that wait in each mailbox."""
     batch_control: Count = 256
     batch_reports: Count = 512
     batch_submissions: Count = 256
+    batch_bytes_max: Count = 16 * MIB
+    """What one batch takes of them out of each mailbox."""
     frame_jobs_max: Count = 512
     hellos_per_s: Count = 500
+    agents_max: Count = 10_000
+    """Agents that a group knows: whoever says Hello under a new name makes one that is kept."""
     streams_per_connection_mesh: Count = 16
     streams_per_connection_api: Count = 100
     metadata_bytes_max: Annotated[int, Field(ge=1 * KIB)] = 8_192
     watch_queue_max: Count = 10_000
+    watchers_max: Count = 256
+    """Watches at the same time: each costs a look at every change."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -108,6 +126,11 @@ class LimitSettings(Section):
                 self.batch_submissions > self.mailbox_submissions,
                 "batch_submissions must not be above mailbox_submissions",
             ),
+            (
+                self.message_bytes_max > self.mailbox_bytes_max,
+                "mailbox_bytes_max must not be below message_bytes_max: a whole message of jobs must fit",
+            ),
+            (self.batch_bytes_max > self.mailbox_bytes_max, "batch_bytes_max must not be above mailbox_bytes_max"),
         )
         return self
 
@@ -206,6 +229,22 @@ class DispatchSettings(Section):
         return int(getattr(self, name))
 
 
+class OperationSettings(Section):
+    """How jobs of one operation are treated; what is left out is as in `dispatch`."""
+
+    exclusive: bool = False
+    """Never run beside another attempt, at the price of a full lease after a loss."""
+    running_max: Annotated[int, Field(ge=0)] = 0
+    """How many of its jobs run at once in a group (0: no limit)."""
+    on_loss: OnLoss | None = None
+    failures_max: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    crashes_max: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    bounces_max: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    backoff_first_s: Seconds | None = None
+    backoff_max_s: Seconds | None = None
+    cancel_grace_s: Seconds | None = None
+
+
 class Settings(BaseSettings):
     """All settings of one broker. Make them with `load`, which explains what is wrong as a `ConfigError`."""
 
@@ -223,6 +262,30 @@ class Settings(BaseSettings):
     store: StoreSettings = Field(default_factory=StoreSettings)
     limits: LimitSettings = Field(default_factory=LimitSettings)
     dispatch: DispatchSettings = Field(default_factory=DispatchSettings)
+    operations: dict[OperationName, OperationSettings] = Field(default_factory=dict)
+    """By the name of the operation: `[operations."files.csv_to_sql"]` in TOML."""
+
+    def operation_policy(self, operation: str) -> OperationPolicy:
+        """The policy of an operation: what is said of it, the rest as in `dispatch`."""
+        default = self.dispatch.operation_policy()
+        said = self.operations.get(operation)
+        if said is None:
+            return default
+        given = {
+            f"{name[:-2]}_us" if name.endswith("_s") else name: round(value * SECOND_US)
+            if name.endswith("_s")
+            else value
+            for name, value in said.model_dump(exclude_none=True).items()
+        }
+        return replace(default, **given)
+
+    @model_validator(mode="after")
+    def _back_off_grows(self) -> Self:
+        for operation in self.operations:
+            policy = self.operation_policy(operation)
+            if policy.backoff_first_us > policy.backoff_max_us:
+                raise ValueError(f"operations.{operation}: backoff_first_s must not be above backoff_max_s")
+        return self
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -345,6 +408,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
 
 def _model_at(path: list[str]) -> type[BaseModel]:
     model: type[BaseModel] = Settings
+    if path[:1] == ["operations"]:
+        return OperationSettings
     for part in path:
         inner = model.model_fields[part].annotation
         assert isinstance(inner, type)

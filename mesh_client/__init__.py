@@ -32,15 +32,17 @@ from mesh_client.jobs import (
     JobView,
     SubmittedJob,
 )
-from mesh_client.resources import AgentView, EnvironmentView, GroupView, OrganizationView
+from mesh_client.resources import AgentExplanation, AgentView, DrainView, EnvironmentView, GroupView, OrganizationView
 from mesh_client.sync import SyncMeshClient
 
 __all__ = [
     "FINAL_STATES",
+    "AgentExplanation",
     "AgentVerdict",
     "AgentView",
     "ConflictError",
     "DeniedError",
+    "DrainView",
     "EnvironmentView",
     "Explanation",
     "Failure",

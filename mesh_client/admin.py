@@ -4,18 +4,29 @@ What makes something new is sent once: after a lost answer it says `UnavailableE
 `ConflictError` that the first one had worked.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from datetime import timedelta
+from typing import Final, Literal, TypeVar
 
 from mesh_client.connection import Connection
-from mesh_client.convert import agent_view, environment_view, group_view, organization_view
+from mesh_client.convert import agent_explanation, agent_view, environment_view, group_view, organization_view
 from mesh_client.names import agent_name, environment_name, group_name, organization_name
-from mesh_client.resources import AgentView, EnvironmentView, GroupView, OrganizationView
+from mesh_client.resources import AgentExplanation, AgentView, EnvironmentView, GroupView, OrganizationView
 from protos.mesh.v1 import admin_service_pb2 as pb
+from protos.mesh.v1 import agent_service_pb2
 
 ItemT = TypeVar("ItemT")
 
 PAGE_ITEMS = 200
+DrainMode = Literal["stop", "pause"]
+DrainThen = Literal["finish", "requeue", "kill"]
+DRAIN_MODES: Final = {"stop": agent_service_pb2.DRAIN_MODE_STOP, "pause": agent_service_pb2.DRAIN_MODE_PAUSE}
+DRAIN_THENS: Final = {
+    "finish": agent_service_pb2.DRAIN_THEN_FINISH,
+    "requeue": agent_service_pb2.DRAIN_THEN_REQUEUE,
+    "kill": agent_service_pb2.DRAIN_THEN_KILL,
+}
 
 
 async def paged(
@@ -154,3 +165,79 @@ class AdminCalls:
             return map(agent_view, response.agents), response.next_page_token
 
         return paged(page, limit)
+
+    async def create_agent(self, group: str, agent: str) -> AgentView:
+        """Announce an agent: it awaits its set-up until it connects. Raises ConflictError if the name is taken."""
+        request = pb.CreateAgentRequest(
+            parent=group_name(self.organization, group), agent_id=agent, agent=pb.Agent(display_name=agent)
+        )
+        return agent_view(await self._connection.call(self._connection.admin.CreateAgent, request, is_repeatable=False))
+
+    async def follow_agent(self, group: str, agent: str, *, every_s: float = 0.5) -> AsyncIterator[AgentView]:
+        """The agent as it is now and whenever it has changed, for ever: it is asked for `every_s` seconds."""
+        last = None
+        while True:
+            view = await self.get_agent(group, agent)
+            if view != last:
+                yield view
+            last = view
+            await asyncio.sleep(every_s)
+
+    async def explain_agent(self, group: str, agent: str) -> AgentExplanation:
+        """Why an agent is given work or not, and what would change that."""
+        request = pb.ExplainAgentRequest(name=agent_name(self.organization, group, agent))
+        return agent_explanation(await self._connection.call(self._connection.admin.ExplainAgent, request))
+
+    async def drain_agent(
+        self,
+        group: str,
+        agent: str,
+        mode: DrainMode = "stop",
+        *,
+        then: DrainThen = "finish",
+        deadline_s: float | None = None,
+        reason: str = "",
+    ) -> AgentView:
+        """Give an agent nothing new and let it end: its process ends, or (`pause`) it stays and waits for `resume`.
+
+        `then` happens after `deadline_s` to what still runs. Raises WrongStateError if it does not run.
+        """
+        request = pb.DrainAgentRequest(
+            name=agent_name(self.organization, group, agent),
+            mode=DRAIN_MODES[mode],
+            then=DRAIN_THENS[then],
+            reason=reason,
+        )
+        if deadline_s is not None:
+            request.deadline.FromTimedelta(timedelta(seconds=deadline_s))
+        return agent_view(await self._connection.call(self._connection.admin.DrainAgent, request, is_repeatable=False))
+
+    async def cancel_drain(self, group: str, agent: str) -> AgentView:
+        """Take back a drain that is not finished: the agent works on."""
+        request = pb.CancelDrainRequest(name=agent_name(self.organization, group, agent))
+        return agent_view(await self._connection.call(self._connection.admin.CancelDrain, request, is_repeatable=False))
+
+    async def resume_agent(self, group: str, agent: str) -> AgentView:
+        """End a pause: the agent is given work again."""
+        request = pb.ResumeAgentRequest(name=agent_name(self.organization, group, agent))
+        return agent_view(await self._connection.call(self._connection.admin.ResumeAgent, request, is_repeatable=False))
+
+    async def disable_agent(self, group: str, agent: str, *, now: bool = False, reason: str = "") -> AgentView:
+        """Switch an agent off: it finishes what it has and is sent away, or (`now`) is stopped within a second."""
+        request = pb.DisableAgentRequest(name=agent_name(self.organization, group, agent), now=now, reason=reason)
+        stub = self._connection.admin
+        return agent_view(await self._connection.call(stub.DisableAgent, request, is_repeatable=False))
+
+    async def enable_agent(self, group: str, agent: str) -> AgentView:
+        """Switch an agent on again: it comes back by itself if its process runs."""
+        request = pb.EnableAgentRequest(name=agent_name(self.organization, group, agent))
+        return agent_view(await self._connection.call(self._connection.admin.EnableAgent, request, is_repeatable=False))
+
+    async def remove_agent(self, group: str, agent: str, *, validate_only: bool = False) -> int:
+        """Remove an agent that does not run; how many attempts it held, which start elsewhere.
+
+        `validate_only`: say what would go, and raise what it would be refused with.
+        """
+        request = pb.DeleteAgentRequest(name=agent_name(self.organization, group, agent), validate_only=validate_only)
+        stub = self._connection.admin
+        return (await self._connection.call(stub.DeleteAgent, request, is_repeatable=validate_only)).attempts

@@ -140,14 +140,14 @@ class MeshClient(AdminCalls):
         return job_view((await self._connection.call(self._connection.jobs.CancelJob, request)).job)
 
     async def requeue(self, job_id: str | bytes) -> JobView:
-        """A new job that repeats one that is dead or failed."""
+        """A new job that repeats one that is failed, dead or cancelled. Raises WrongStateError for any other."""
         request = pb.RequeueJobRequest(name=job_name(self.organization, job_id))
         return job_view(await self._connection.call(self._connection.jobs.RequeueJob, request, is_repeatable=False))
 
     async def resolve_held(
         self, job_id: str | bytes, resolution: Literal["retry", "fail", "succeed"], comment: str = ""
     ) -> JobView:
-        """Decide about a job that is held."""
+        """Decide about a job that is held. Raises WrongStateError if it is not."""
         request = pb.ResolveHeldJobRequest(
             name=job_name(self.organization, job_id), resolution=RESOLUTIONS[resolution], comment=comment
         )

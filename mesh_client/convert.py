@@ -20,9 +20,9 @@ from mesh_client.jobs import (
     SubmittedJob,
 )
 from mesh_client.names import id_bytes, id_text, new_id, part_after
-from mesh_client.resources import AgentView, EnvironmentView, GroupView, OrganizationView
+from mesh_client.resources import AgentExplanation, AgentView, DrainView, EnvironmentView, GroupView, OrganizationView
 from protos.mesh.v1 import admin_service_pb2 as admin
-from protos.mesh.v1 import job_pb2, job_service_pb2
+from protos.mesh.v1 import agent_service_pb2, job_pb2, job_service_pb2
 
 JSON_TYPE = "application/json"
 
@@ -107,6 +107,12 @@ def explanation(response: job_service_pb2.ExplainJobResponse) -> Explanation:
     return Explanation(response.summary, response.next_step, verdicts)
 
 
+def agent_explanation(response: admin.ExplainAgentResponse) -> AgentExplanation:
+    """Why an agent is given work or not."""
+    obstacles = tuple((one.reason, one.message) for one in response.obstacles)
+    return AgentExplanation(response.summary, response.next_step, response.placeable, obstacles)
+
+
 def organization_view(organization: admin.Organization) -> OrganizationView:
     """An organization."""
     return OrganizationView(
@@ -171,7 +177,21 @@ def agent_view(agent: admin.Agent) -> AgentView:
         started_at=_time(agent, "started_at"),
         last_heard_at=_time(agent, "last_heard_at"),
         created_at=_time(agent, "created_at"),
+        drain=_drain_view(agent.drain) if agent.HasField("drain") else None,
+        disabled_reason=agent.disabled_reason,
         etag=agent.etag,
+    )
+
+
+def _drain_view(drain: admin.AgentDrain) -> DrainView:
+    return DrainView(
+        mode=_word(agent_service_pb2.DrainMode.Name(drain.mode), "DRAIN_MODE_"),
+        then=_word(agent_service_pb2.DrainThen.Name(drain.then), "DRAIN_THEN_"),
+        deadline=_time(drain, "deadline"),
+        reason=drain.reason,
+        operator=drain.operator,
+        started_at=_time(drain, "started_at"),
+        remaining=drain.remaining,
     )
 
 

@@ -50,8 +50,37 @@ class GroupView:
 
 
 @dataclass(slots=True, frozen=True)
+class DrainView:
+    """A drain, or the pause it has led to: where it ends, who wants it and why, and how far it is.
+
+    `then` is what happens at the deadline (None: there is none) to what still runs; `remaining` are attempts held.
+    """
+
+    mode: str
+    then: str
+    deadline: datetime | None
+    reason: str
+    operator: str
+    started_at: datetime | None
+    remaining: int
+
+
+@dataclass(slots=True, frozen=True)
+class AgentExplanation:
+    """Whether an agent is given work (`placeable`), what would change that, and what is in its way as (word, text)."""
+
+    summary: str
+    next_step: str
+    placeable: bool
+    obstacles: tuple[tuple[str, str], ...]
+
+
+@dataclass(slots=True, frozen=True)
 class AgentView:
-    """A program that runs jobs of one group. What it says of itself is empty before its first connection."""
+    """A program that runs jobs of one group. What it says of itself is empty before its first connection.
+
+    `drain` is set while it drains or is paused, `disabled_reason` while it is disabled.
+    """
 
     agent: str
     group: str
@@ -73,4 +102,6 @@ class AgentView:
     started_at: datetime | None
     last_heard_at: datetime | None
     created_at: datetime | None
+    drain: DrainView | None
+    disabled_reason: str
     etag: str

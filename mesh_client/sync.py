@@ -93,6 +93,15 @@ class SyncMeshClient:
     list_groups = Stream(MeshClient.list_groups)
     get_agent = Answer(MeshClient.get_agent)
     list_agents = Stream(MeshClient.list_agents)
+    create_agent = Answer(MeshClient.create_agent)
+    follow_agent = Stream(MeshClient.follow_agent)
+    explain_agent = Answer(MeshClient.explain_agent)
+    drain_agent = Answer(MeshClient.drain_agent)
+    cancel_drain = Answer(MeshClient.cancel_drain)
+    resume_agent = Answer(MeshClient.resume_agent)
+    disable_agent = Answer(MeshClient.disable_agent)
+    enable_agent = Answer(MeshClient.enable_agent)
+    remove_agent = Answer(MeshClient.remove_agent)
 
     def __init__(
         self,

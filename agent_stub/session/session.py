@@ -260,6 +260,10 @@ class AgentSession:
         """Take an attempt (run it, or let it wait for a slot), or refuse it."""
         if not self._is_read():
             return
+        if self._listed is not None:
+            # It crossed our Hello, which does not name it: the broker takes it back and may give it to another agent.
+            self.frames_dropped += 1
+            return
         self._check_lease(now_us)
         key = (assign.job_key, assign.attempt)
         known = self._held.get(key)
@@ -387,7 +391,7 @@ class AgentSession:
         """The next frame to send, with all that waits and fits; None if nothing is due."""
         if self._phase is not Phase.LIVE:
             return None
-        if self._is_resync_due:
+        if self._is_resync_due and self._listed is None:  # one Hello at a time: a Welcome does not say which it answers
             self._is_resync_due = False
             self._outbox.clear()
             return Frame(hello=self._snapshot(now_us))

@@ -32,13 +32,14 @@ app = App(
     help="Distributes durable jobs to agents next to the data.",
     version=_version,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # `main` says how a command ends
 )
 app.command("broker.cli.serve:serve", name="serve", help="Run a broker.")
-app.command("broker.cli.jobs:app", name="jobs", help="Submit, read, follow and cancel jobs.")
+app.command("broker.cli.jobs:app", name="jobs", help="Submit, read, follow and steer jobs.")
 app.command("broker.cli.resources:groups", name="groups", help="Groups of agents that share one queue.")
 app.command("broker.cli.resources:environments", name="environments", help="Where jobs are sent without naming groups.")
 app.command("broker.cli.resources:organizations", name="organizations", help="Who owns groups, environments, jobs.")
-app.command("broker.cli.resources:agents", name="agents", help="Programs that run jobs.")
+app.command("broker.cli.agents:app", name="agents", help="Programs that run jobs: see, drain, disable, remove.")
 
 
 @app.command(name="demo")

@@ -129,6 +129,14 @@ class Process:
             await self.kill()
             raise self._failure(f"did not leave within {timeout_s:g} s after SIGTERM") from None
 
+    async def ended(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
+        """Its exit code, once it has ended by itself. Raises ProcessError if it does not in time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._gone()
+        except TimeoutError:
+            raise self._failure(f"did not end within {timeout_s:g} s") from None
+
     async def _gone(self) -> int:
         if self._process is None:
             return 0

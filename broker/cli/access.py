@@ -20,6 +20,7 @@ COLLECTIONS: Final = ("organizations", "environments", "groups", "agents", "jobs
 
 Format = Literal["table", "json"]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
+Seconds = Annotated[float | None, Parameter(validator=Number(gt=0))]
 Words = Annotated[str, Parameter(show_default=False)]
 Several = Annotated[Sequence[str], Parameter(negative="", show_default=False)]
 
@@ -63,14 +64,18 @@ class Access:
 
 def words_of(error: MeshClientError) -> str:
     """What went wrong, its machine name, and a next step where there is one."""
-    from mesh_client import FullError, MeshTimeoutError, NotFoundError
+    from mesh_client import FullError, MeshTimeoutError, NotFoundError, WrongStateError
 
     words = f"{error.text} ({error.reason})"
     if isinstance(error, FullError) and error.retry_after_s is not None:
         words += f"\nTry again in {error.retry_after_s:g} s."
-    collection = error.details.get("resource", "").split("/")[-2:-1]
-    if isinstance(error, NotFoundError) and collection and collection[0] in COLLECTIONS:
-        words += f"\nTry: mesh {collection[0]} list"
+    parts = error.details.get("resource", "").split("/")
+    if len(parts) > 1 and parts[-2] in COLLECTIONS:
+        if isinstance(error, NotFoundError):
+            words += f"\nTry: mesh {parts[-2]} list"
+        elif isinstance(error, WrongStateError):
+            group = f" --group {parts[3]}" if parts[-2] == "agents" else ""
+            words += f"\nTry: mesh {parts[-2]} get {parts[-1]}{group}"
     if isinstance(error, MeshTimeoutError) and (pending := error.details.get("pending")):
         words += f"\nTry: mesh jobs get {pending.partition(',')[0]}"
     return words

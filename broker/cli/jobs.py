@@ -1,4 +1,4 @@
-"""`mesh jobs`: submitting, reading, following and cancelling."""
+"""`mesh jobs`: submitting, reading, following and steering."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from broker.cli.access import Access, Flag, Several, words_of
+from broker.cli.access import Access, Flag, Seconds, Several, Words, words_of
 from broker.cli.exits import EXIT_FAILED, EXIT_OK, UsageError
 from broker.cli.output import (
     age,
@@ -22,6 +22,7 @@ from broker.cli.output import (
     say,
     shown,
     write_json,
+    write_one,
     write_sheet,
     write_table,
 )
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 ACCESS: Final = Access()
 
 State = Literal["scheduled", "queued", "assigned", "running", "held", "succeeded", "failed", "cancelled", "dead"]
+Decision = Literal["retry", "fail", "succeed"]
 Positive = Annotated[int, Parameter(validator=Number(gte=1))]
-Seconds = Annotated[float | None, Parameter(validator=Number(gt=0))]
 
-app = App(name="jobs", help="Submit, read, follow and cancel jobs.")
+app = App(name="jobs", help="Submit, read, follow and steer jobs.")
 
 
 @app.command
@@ -122,6 +123,22 @@ def get(job_id: str, /, *, access: Access = ACCESS) -> None:
     _write_job(view, is_json=access.is_json)
 
 
+@app.command
+def explain(job_id: str, /, *, access: Access = ACCESS) -> None:
+    """Say why a job is where it is, what would move it, and (if it waits) why each agent has not got it.
+
+    Parameters
+    ----------
+    job_id
+        The id that `mesh jobs submit` wrote.
+    """
+    with access.connected() as mesh:
+        said = mesh.explain(job_id)
+    facts = {"Now": said.summary, "Until": said.next_step}
+    facts |= {f"Agent {verdict.agent}": verdict.reason for verdict in said.agents}
+    write_one(said, facts, is_json=access.is_json)
+
+
 @app.command(name="list")
 def list_jobs(
     *,
@@ -195,6 +212,41 @@ def cancel(job_id: str, /, *, access: Access = ACCESS) -> None:
     _write_job(view, is_json=access.is_json)
     if not view.is_final:
         say("Its agent was told to stop it; `mesh jobs watch` shows when it has.")
+
+
+@app.command
+def requeue(job_id: str, /, *, access: Access = ACCESS) -> None:
+    """Make a new job from one that is failed, dead or cancelled. What is finished stays as it is.
+
+    Parameters
+    ----------
+    job_id
+        Which to repeat.
+    """
+    with access.connected() as mesh:
+        view = mesh.requeue(job_id)
+    _write_job(view, is_json=access.is_json)
+    say(f"A new job with the same content; `mesh jobs watch {view.job_id}` follows it.")
+
+
+@app.command
+def resolve(job_id: str, decision: Decision, /, *, comment: Words = "", access: Access = ACCESS) -> None:
+    """Decide about a job that is held: its agent was lost, and nobody else knows how far it had come.
+
+    Parameters
+    ----------
+    job_id
+        Which.
+    decision
+        retry: it may run again. fail, succeed: it is over, with this outcome.
+    comment
+        Why; it is kept with the decision.
+    """
+    with access.connected() as mesh:
+        view = mesh.resolve_held(job_id, decision, comment)
+    _write_job(view, is_json=access.is_json)
+    if not view.is_final:
+        say(f"It is in the queue again, at its old place; `mesh jobs watch {view.job_id}` follows it.")
 
 
 def _submit(mesh: SyncMeshClient, spec: JobSpec, count: int, *, is_told: bool, is_json: bool) -> tuple[list[str], int]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -26,9 +27,13 @@ STYLES: Final[Mapping[str, str]] = {
     "assigned": "cyan",
     "held": "yellow",
     "no_response": "yellow",
+    "draining": "yellow",
+    "paused": "yellow",
     "failed": "red",
     "dead": "red",
     "cancelled": "dim",
+    "disabled": "dim",
+    "stopped": "dim",
     "inactive": "dim",
 }
 """Words of a column `STATE` or `STATUS` that stand out on a terminal."""
@@ -69,6 +74,39 @@ def write_sheet(facts: Mapping[str, str]) -> None:
         if fact:
             sheet.add_row(name, Text(shown(fact, "\n\t"), style=_style(name.upper(), fact)))
     _print(sheet)
+
+
+def write_list(
+    noun: str, found: Sequence[object], heads: Sequence[str], rows: Sequence[Sequence[str]], *, is_json: bool
+) -> None:
+    """All that was found, for people or for programs; `noun` is what there is none of."""
+    if is_json:
+        write_json(found)
+    elif rows:
+        write_table(heads, rows)
+    else:
+        say(f"No {noun}.")
+
+
+def write_one(view: object, facts: Mapping[str, str], *, is_json: bool) -> None:
+    """One thing, for people as a sheet of facts, or for programs as it is."""
+    if is_json:
+        write_json(view)
+    else:
+        write_sheet(facts)
+
+
+@contextmanager
+def telling() -> Iterator[Callable[[str], None]]:
+    """Tell the person how far something is: on a terminal in one line that changes, else in a line for each change."""
+    if not sys.stderr.isatty():
+        yield say
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    with Console(stderr=True).status("") as status:
+        yield lambda words: status.update(Text(shown(words)))
 
 
 def shown(text: str, kept: str = "") -> str:

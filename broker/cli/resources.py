@@ -1,24 +1,22 @@
-"""`mesh groups`, `environments`, `organizations` and `agents`: what operators set up."""
+"""`mesh groups`, `environments` and `organizations`: what operators set up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from cyclopts import App
 
 from broker.cli.access import Access, Several, Words
-from broker.cli.output import age, joined, local_time, pairs, say, write_json, write_sheet, write_table
+from broker.cli.output import joined, local_time, write_list, write_one
 
 if TYPE_CHECKING:
-    from mesh_client import AgentView, EnvironmentView, GroupView, OrganizationView
+    from mesh_client import EnvironmentView, GroupView, OrganizationView
 
 ACCESS: Final = Access()
 
 groups = App(name="groups", help="Groups of agents that share one queue.")
 environments = App(name="environments", help="Where jobs are sent without naming groups.")
 organizations = App(name="organizations", help="Who owns groups, environments, jobs.")
-agents = App(name="agents", help="Programs that run jobs.")
 
 
 # --- groups ---------------------------------------------------------------------------------------------------------
@@ -34,7 +32,7 @@ def list_groups(*, access: Access = ACCESS) -> None:
         (view.group, view.status, f"{view.agents_active}/{view.agents_total}", view.kind, view.display_name)
         for view in found
     ]
-    _write_list("groups", found, heads, rows, is_json=access.is_json)
+    write_list("groups", found, heads, rows, is_json=access.is_json)
 
 
 @groups.command(name="get")
@@ -92,7 +90,7 @@ def _write_group(view: GroupView, access: Access) -> None:
         "Environments": joined(view.environments),
         "Created": local_time(view.created_at),
     }
-    _write_one(view, facts, is_json=access.is_json)
+    write_one(view, facts, is_json=access.is_json)
 
 
 # --- environments ---------------------------------------------------------------------------------------------------
@@ -104,7 +102,7 @@ def list_environments(*, access: Access = ACCESS) -> None:
     with access.connected() as mesh:
         found = list(mesh.list_environments())
     rows = [(view.environment, view.target_group, joined(view.groups), view.display_name) for view in found]
-    _write_list("environments", found, ("ENVIRONMENT", "RUNS IN", "GROUPS", "NAME"), rows, is_json=access.is_json)
+    write_list("environments", found, ("ENVIRONMENT", "RUNS IN", "GROUPS", "NAME"), rows, is_json=access.is_json)
 
 
 @environments.command(name="get")
@@ -166,7 +164,7 @@ def _write_environment(view: EnvironmentView, access: Access) -> None:
         "Groups": joined(view.groups),
         "Created": local_time(view.created_at),
     }
-    _write_one(view, facts, is_json=access.is_json)
+    write_one(view, facts, is_json=access.is_json)
 
 
 # --- organizations --------------------------------------------------------------------------------------------------
@@ -178,7 +176,7 @@ def list_organizations(*, access: Access = ACCESS) -> None:
     with access.connected() as mesh:
         found = list(mesh.list_organizations())
     rows = [(view.organization, view.display_name, local_time(view.created_at)) for view in found]
-    _write_list("organizations", found, ("ORGANIZATION", "NAME", "CREATED"), rows, is_json=access.is_json)
+    write_list("organizations", found, ("ORGANIZATION", "NAME", "CREATED"), rows, is_json=access.is_json)
 
 
 @organizations.command(name="get")
@@ -216,84 +214,4 @@ def _write_organization(view: OrganizationView, access: Access) -> None:
         "Description": view.description,
         "Created": local_time(view.created_at),
     }
-    _write_one(view, facts, is_json=access.is_json)
-
-
-# --- agents ---------------------------------------------------------------------------------------------------------
-
-
-@agents.command(name="list")
-def list_agents(*, group: str | None = None, access: Access = ACCESS) -> None:
-    """Show agents, of all groups or of one.
-
-    Parameters
-    ----------
-    group
-        Only its agents.
-    """
-    with access.connected() as mesh:
-        found = list(mesh.list_agents(group))
-    heads = ("AGENT", "STATUS", "GROUP", "BUSY", "HEARD", "VERSION", "HOST")
-    rows = [
-        (view.agent, view.status, view.group, _busy(view), age(view.last_heard_at), view.version, view.host)
-        for view in found
-    ]
-    _write_list("agents", found, heads, rows, is_json=access.is_json)
-
-
-@agents.command(name="get")
-def get_agent(agent: str, /, *, group: str = "default", access: Access = ACCESS) -> None:
-    """Show an agent as it was last heard.
-
-    Parameters
-    ----------
-    agent
-        Its id.
-    group
-        Its group.
-    """
-    with access.connected() as mesh:
-        view = mesh.get_agent(group, agent)
-    facts = {
-        "Agent": view.agent,
-        "Name": view.display_name,
-        "Group": view.group,
-        "Status": view.status,
-        "Busy": _busy(view),
-        "Operations": joined(view.operations),
-        "Labels": pairs(view.labels),
-        "Version": view.version,
-        "Process": f"{view.pid} of {view.user} on {view.host}" if view.pid else "",
-        "System": view.os,
-        "Address": joined(dict.fromkeys(filter(None, (view.ip, view.peer)))),
-        "Connected": local_time(view.connected_at),
-        "Heard": local_time(view.last_heard_at),
-        "Created": local_time(view.created_at),
-    }
-    _write_one(view, facts, is_json=access.is_json)
-
-
-def _busy(view: AgentView) -> str:
-    """Attempts that it holds, of those that it can run at the same time."""
-    return f"{view.live}/{view.slots}"
-
-
-# --- all ------------------------------------------------------------------------------------------------------------
-
-
-def _write_list(
-    noun: str, found: Sequence[object], heads: Sequence[str], rows: Sequence[Sequence[str]], *, is_json: bool
-) -> None:
-    if is_json:
-        write_json(found)
-    elif rows:
-        write_table(heads, rows)
-    else:
-        say(f"No {noun}.")
-
-
-def _write_one(view: object, facts: dict[str, str], *, is_json: bool) -> None:
-    if is_json:
-        write_json(view)
-    else:
-        write_sheet(facts)
+    write_one(view, facts, is_json=access.is_json)

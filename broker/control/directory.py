@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from broker.control.names import split_parent
+from broker.control.presence import Presence
 from broker.dispatch.messages import AgentAdded
-from broker.dispatch.model import AgentNo, GroupNo
+from broker.dispatch.model import Admin, AgentNo, GroupNo
 from broker.engine import Engine
-from broker.errors import MalformedError, NotFoundError, WrongStateError
+from broker.errors import FullError, MalformedError, NotFoundError, WrongStateError
 from broker.store.base import EnvironmentRow, GroupRow, OrganisationRow, Store
 
 
@@ -33,11 +34,16 @@ class AgentName(NamedTuple):
 
 
 class Directory:
-    """Names and numbers of everything that has both. Use from the engine's event loop only."""
+    """Names and numbers of everything that has both. Use from the engine's event loop only.
 
-    def __init__(self, store: Store, engine: Engine) -> None:
+    A group knows at most `agents_max` agents. `presence` has what they said of their machines.
+    """
+
+    def __init__(self, store: Store, engine: Engine, agents_max: int) -> None:
+        self.presence = Presence()
         self._store = store
         self._engine = engine
+        self._agents_max = agents_max
         self._organisations: dict[str, OrganisationRow] = {}
         self._groups: dict[tuple[int, str], GroupRow] = {}
         self._groups_by_no: dict[GroupNo, GroupRow] = {}
@@ -46,6 +52,7 @@ class Directory:
         self._slugs: dict[int, str] = {}
         self._agents: dict[GroupNo, dict[str, AgentNo]] = {}
         self._agent_ids: dict[tuple[GroupNo, AgentNo], str] = {}
+        self._removed: dict[tuple[GroupNo, str], AgentNo] = {}
         self._making: dict[tuple[GroupNo, str], asyncio.Task[AgentNo]] = {}
         self._last_agent_no: dict[GroupNo, AgentNo] = {}
         self._targets: dict[str, Target] = {}
@@ -58,6 +65,8 @@ class Directory:
             self.add_group(group)
             for agent in (await self._store.group_state(group.group_no)).agents:
                 self._add_agent(group.group_no, agent.agent_no, agent.agent_id)
+                if agent.admin == Admin.REMOVED:
+                    self.remove_agent(AgentName(group.group_no, agent.agent_no, agent.agent_id))
         for environment in await self._store.environments():
             self.add_environment(environment)
 
@@ -90,13 +99,20 @@ class Directory:
         agent_no = self._agents[group_no].get(agent_id)
         return None if agent_no is None else AgentName(group_no, agent_no, agent_id)
 
-    async def ensure_agent(self, group_no: GroupNo, agent_id: str) -> AgentNo:
-        """The number of an agent, which is made if there is none; durable on return. Concurrent calls make one."""
+    async def ensure_agent(self, group_no: GroupNo, agent_id: str, *, is_announced: bool = False) -> AgentNo:
+        """The number of an agent, which is made if there is none; durable on return. Concurrent calls make one.
+
+        An agent that was removed keeps its number, under which the dispatcher refuses it, until somebody announces one
+        of the same name (`is_announced`): that is another agent.
+        """
         known = self._agents[group_no].get(agent_id)
+        if known is None and not is_announced:
+            known = self._removed.get((group_no, agent_id))
         if known is not None:
             return known
         making = self._making.get((group_no, agent_id))
         if making is None:
+            self._refuse_full(group_no)
             work = self._make_agent(group_no, agent_id)
             making = asyncio.create_task(work, name=f"make-agent-{agent_id}")
             self._making[group_no, agent_id] = making
@@ -182,7 +198,14 @@ class Directory:
         self._environments_by_no[row.environment_no] = row
         self._targets.clear()
 
+    def remove_agent(self, name: AgentName) -> None:
+        """An agent is no longer in its group. Its jobs still say who ran them; its number is never given again."""
+        if self._agents[name.group_no].get(name.agent_id) == name.agent_no:
+            del self._agents[name.group_no][name.agent_id]
+            self._removed[name.group_no, name.agent_id] = name.agent_no
+
     def _add_agent(self, group_no: GroupNo, agent_no: AgentNo, agent_id: str) -> None:
+        self._removed.pop((group_no, agent_id), None)
         self._agents[group_no][agent_id] = agent_no
         self._agent_ids[group_no, agent_no] = agent_id
         self._last_agent_no[group_no] = max(agent_no, self._last_agent_no.get(group_no, AgentNo(0)))
@@ -215,6 +238,13 @@ class Directory:
             text = f"no environment names {parent}; nothing runs in it before one does"
             raise WrongStateError(text, reason="GROUP_WITHOUT_ENVIRONMENT", resource=parent)
         return Target(row.org_no, row.group_no, 0)
+
+    def _refuse_full(self, group_no: GroupNo) -> None:
+        in_making = sum(making_in == group_no for making_in, _ in self._making)
+        if len(self._agents[group_no]) + in_making >= self._agents_max:
+            name = self.group_name(group_no)
+            text = f"{name} knows {self._agents_max} agents, which is its limit (limits.agents_max); remove one first"
+            raise FullError(text, reason="AGENTS_FULL", subject=name)
 
     async def _make_agent(self, group_no: GroupNo, agent_id: str) -> AgentNo:
         agent_no = AgentNo(self._last_agent_no.get(group_no, 0) + 1)

@@ -17,6 +17,7 @@ FORBIDDEN: Final = "<>#%{}|\\/^~[];,:?@=&.`"
 """The 22 characters that a display name refuses."""
 
 _PARENT: Final = re.compile(r"organizations/([^/]+)(?:/(groups|environments)/([^/]+))?")
+_AGENT: Final = re.compile(r"organizations/([^/]+)/groups/([^/]+)/agents/([^/]+)")
 _JOB: Final = re.compile(r"organizations/([^/]+)/jobs/([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
 
 
@@ -72,6 +73,16 @@ def split_parent(parent: str) -> tuple[str, str, str]:
         )
     organisation, kind, name = found.groups()
     return organisation, kind or "", name or ""
+
+
+def split_agent(name: str) -> tuple[str, str, str]:
+    """(organisation, group, agent) of an agent's resource name. Raises MalformedError."""
+    found = _AGENT.fullmatch(name)
+    if found is None:
+        raise MalformedError(
+            f"{name!r} is not `organizations/ID/groups/ID/agents/ID`", reason="MALFORMED_NAME", field="name"
+        )
+    return found[1], found[2], found[3]
 
 
 def split_job(name: str) -> tuple[str, bytes]:

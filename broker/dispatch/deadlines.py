@@ -2,34 +2,40 @@
 
 An owner (a job: its key; an agent: minus its number) has at most one armed deadline and remembers it itself, so arming
 and disarming a far one is O(1) and leaves nothing behind. A near entry that is no longer armed stays in the heap until
-it surfaces or half of the heap is stale. Buckets move to the heap in slices: no step grows with their size.
+it surfaces; when half of the heap is stale, a second one takes over what is armed. Buckets move to the heap, and the
+old heap to the new one, in slices: no step grows with their size.
 """
 
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from typing import Final
 
 from broker.dispatch.model import SECOND_US
 
 BUCKET_US: Final = 60 * SECOND_US
 MOVES_STEP_MAX: Final = 4_096
+STALE_CALL_MAX: Final = 4_096
+"""Stale entries that one call throws away; the next call goes on."""
+SORTED_CALL_MAX: Final = 64
+"""Entries of the old heap that one disarming looks at."""
 
 
 class Deadlines:
     """Armed deadlines of one group. `is_armed(owner, due_us)` asks the owner whether this entry still counts."""
 
-    __slots__ = ("_buckets", "_heap", "_horizon", "_is_armed", "_stale")
+    __slots__ = ("_buckets", "_heap", "_horizon", "_is_armed", "_old", "_stale")
 
     def __init__(self, is_armed: Callable[[int, int], bool]) -> None:
         self._is_armed = is_armed
         self._heap: list[tuple[int, int]] = []
+        self._old: list[tuple[int, int]] = []  # a heap too: half of it was stale, its rest goes over to the other
         self._buckets: dict[int, set[int]] = {}
         self._horizon = 0  # everything due in an earlier minute than this one is in the heap
         self._stale = 0
 
     def __len__(self) -> int:
         """Entries held, stale ones included."""
-        return len(self._heap) + sum(map(len, self._buckets.values()))
+        return len(self._heap) + len(self._old) + sum(map(len, self._buckets.values()))
 
     def arm(self, owner: int, due_us: int) -> None:
         """Wake `owner` at `due_us`. The owner must have no armed deadline."""
@@ -51,20 +57,36 @@ class Deadlines:
                 del self._buckets[due_us // BUCKET_US]
             return
         self._stale += 1
-        if self._stale > 64 and self._stale * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if self._is_armed(entry[1], entry[0])]
-            heapify(self._heap)
-            self._stale = 0
+        if self._old:
+            self._sort_out()
+        elif self._stale > 64 and self._stale * 2 > len(self._heap):
+            self._old, self._heap = self._heap, []
+
+    def _sort_out(self) -> None:
+        """Take over some of the old heap, from its end: without its last leaf a heap is still a heap."""
+        for _ in range(min(SORTED_CALL_MAX, len(self._old))):
+            due_us, owner = self._old.pop()
+            if self._is_armed(owner, due_us):
+                heappush(self._heap, (due_us, owner))
+            else:
+                self._stale -= 1
+
+    def _first(self) -> list[tuple[int, int]]:
+        """The heap that holds the earliest entry."""
+        old, heap = self._old, self._heap
+        return old if old and (not heap or old[0] < heap[0]) else heap
 
     def entries(self) -> set[tuple[int, int]]:
         """(minute, owner) of all entries, stale ones included: for invariants."""
-        near = {(due_us // BUCKET_US, owner) for due_us, owner in self._heap}
+        near = {(due_us // BUCKET_US, owner) for due_us, owner in (*self._heap, *self._old)}
         return near | {(minute, owner) for minute, bucket in self._buckets.items() for owner in bucket}
 
     def pop_due(self, now_us: int) -> int | None:
         """The owner whose deadline has come, earliest first, or None. Its entry is gone. Call `advance` before."""
-        heap = self._heap
-        while heap and heap[0][0] <= now_us:
+        for _ in range(STALE_CALL_MAX):
+            heap = self._first()
+            if not heap or heap[0][0] > now_us:
+                break
             due_us, owner = heappop(heap)
             if self._is_armed(owner, due_us):
                 return owner
@@ -72,11 +94,14 @@ class Deadlines:
         return None
 
     def next_us(self, now_us: int) -> int | None:
-        """When to call `pop_due` next; `now_us` if a bucket is still being moved. None: nothing is armed."""
-        heap = self._heap
-        while heap and not self._is_armed(heap[0][1], heap[0][0]):
+        """When to call `pop_due`, at the latest; `now_us` if a bucket is still being moved. None: nothing is armed."""
+        heap = self._first()
+        for _ in range(STALE_CALL_MAX):
+            if not heap or self._is_armed(heap[0][1], heap[0][0]):
+                break
             heappop(heap)
             self._stale -= 1
+            heap = self._first()
         first_us = heap[0][0] if heap else None
         if self._buckets:
             opens_us = max(now_us, (min(self._buckets) - 1) * BUCKET_US)

@@ -138,7 +138,7 @@ class Dispatcher:
             return ledger.now_us
         times = [since + ledger.policy.unoffered_grace_us for since in ledger.unoffered.values()]
         if ledger.lazy:
-            times.append(ledger.lazy_since_us + ledger.policy.lazy_write_us)
+            times.append(ledger.lazy_due_us)
         due_us = ledger.deadlines.next_us(ledger.now_us)
         if due_us is not None:
             times.append(due_us)
@@ -162,7 +162,8 @@ class Dispatcher:
         if label_set is None:
             self._refuse(event, reasons.LABEL_SETS_FULL, "the group has as many kinds of requirements as it may")
             return
-        lane = ledger.queue.lane(label_set, event.level, event.fairness, event.limit_key)
+        limit_key = event.limit_key or (event.operation if event.policy.running_max else "")
+        lane = ledger.queue.lane(label_set, event.level, event.fairness, limit_key)
         if lane is None:
             self._refuse(event, reasons.LANES_FULL, "the group has as many fairness keys and priorities as it may")
             return
@@ -195,6 +196,7 @@ class Dispatcher:
         if event.policy.no not in ledger.policies:
             ledger.know_policy(event.policy)
         ledger.jobs[job.key] = job
+        label_set.live += 1
         ledger.fresh[job.job_id] = job
         ledger.queued_bytes += job.payload_bytes
         if event.idempotency_key:
@@ -255,11 +257,10 @@ class Dispatcher:
         ledger = self.ledger
         queue, placement = ledger.queue, ledger.placement
         wanted, ledger.wants_places = ledger.wants_places, {}
-        if not queue.waiting:
-            ledger.freed_limits.clear()
-            return
-        if queue.parked and wanted is None:
+        if wanted is None and (queue.parked or ledger.freed_limits):
             self._wake_parked()
+        if not queue.waiting:
+            return
         heap: list[Waiting] = []
         for label_set in (queue.waiting if wanted is None else wanted).values():
             head = queue.head(label_set)
@@ -344,8 +345,8 @@ class Dispatcher:
         for no, since_us in list(ledger.unoffered.items()):
             if since_us + ledger.policy.unoffered_grace_us > ledger.now_us:
                 continue
-            label_set = ledger.queue.by_no[no]
-            if not label_set.waiting or not self._is_unoffered(label_set):
+            label_set = ledger.queue.by_no.get(no)
+            if label_set is None or not label_set.waiting or not self._is_unoffered(label_set):
                 del ledger.unoffered[no]
                 continue
             offered = sorted(
@@ -358,7 +359,7 @@ class Dispatcher:
                     del ledger.unoffered[no]
                     break
                 ledger.expiries_left -= 1
-                ledger.queue.remove(job)
+                ledger.leave_waiting(job)
                 job.code, job.message = reasons.OPERATION_UNKNOWN, text
                 ledger.end(job, JobState.FAILED, reasons.OPERATION_UNKNOWN)
             else:
@@ -436,7 +437,7 @@ class Dispatcher:
             ledger.is_unfinished = True
         if ledger.unoffered:
             self._fail_unoffered()
-        if ledger.lazy and ledger.lazy_since_us + ledger.policy.lazy_write_us <= ledger.now_us:
+        if ledger.lazy and ledger.lazy_due_us <= ledger.now_us:
             ledger.dirty, ledger.lazy = ledger.lazy | ledger.dirty, {}
         ledger.wants_places = None
 
@@ -446,13 +447,16 @@ class Dispatcher:
         for agent in ledger.agents.values():
             if agent.is_present:
                 agent.heard_us = min(agent.heard_us + lag_us, ledger.now_us)
-                for key in agent.sent:
-                    agent.sent[key] += lag_us
+                for key, sent_us in agent.sent.items():
+                    agent.sent[key] = min(sent_us + lag_us, ledger.now_us)  # oldest first, as what is sent from now on
             elif agent.live:
                 agent.away_until_us += lag_us
-                agent.fenced_us += lag_us
             if agent.stray_until_us:
                 agent.stray_until_us += lag_us
+            elif agent.is_present:
+                continue  # nothing of it is away
+            for job in agent.live.values():
+                job.fence_us += lag_us  # counts only while it is away
 
     def _on_job_due(self, job: Job) -> None:
         """A deadline of the job fired, perhaps early: see what its state asks for, and arm the next one."""

@@ -152,6 +152,9 @@ def _queue_index(ledger: Ledger) -> Iterator[str]:
         yield f"{queued.total()} jobs are queued, counted {queue.jobs}"
     if set(queue.waiting) != set(queued):
         yield f"label sets {sorted(queued)} have waiting jobs, listed {sorted(queue.waiting)}"
+    live = Counter(job.lane.level.label_set.no for job in ledger.jobs.values())
+    if live != Counter({no: label_set.live for no, label_set in queue.by_no.items() if label_set.live}):
+        yield f"live jobs by label set are {live}, counted otherwise"
     for no, label_set in queue.by_no.items():
         if label_set.waiting != queued[no]:
             yield f"label set {no} has {queued[no]} waiting jobs, counted {label_set.waiting}"

@@ -37,6 +37,8 @@ from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, JobUpdate, LabelS
 from broker.dispatch.transitions import ATTEMPT_MOVES, JOB_MOVES, Cause
 
 PLACED: Final = "placed"
+LAZY_ROWS_MAX: Final = 1_024
+"""So many changes that may wait do not wait for more: one write of all of them would be a long step."""
 SUSPECT_CRASHES: Final = 2
 """From how many crashes on a job is a suspect (ADR 0007: a single loss is no suspicion)."""
 
@@ -158,6 +160,7 @@ class Ledger:
             due_us, job.due_us = job.due_us, 0
             self.deadlines.disarm(job.key, due_us)
         del self.jobs[job.key]
+        job.lane.level.label_set.live -= 1
         self.queued_bytes -= job.payload_bytes
 
     def record(self, job: Job, from_state: str, reason: str, actor: str = "") -> None:
@@ -172,6 +175,12 @@ class Ledger:
         """Change what is known of the latest attempt, along a row of the table."""
         assert to in ATTEMPT_MOVES[job.phase, cause], f"job {job.key}: {job.phase} -> {to} ({cause})"
         job.phase = to
+
+    @property
+    def lazy_due_us(self) -> int:
+        """When what may wait is written at the latest: after a while, or now if that makes a batch."""
+        is_batch = len(self.lazy) >= LAZY_ROWS_MAX
+        return self.now_us if is_batch else self.lazy_since_us + self.policy.lazy_write_us
 
     def touch(self, job: Job) -> None:
         """Have the job written with the next commit, whenever that is."""
@@ -193,7 +202,9 @@ class Ledger:
         job.loss_counted = False
         self._assigned_no += 1
         agent.last_assigned_no = self._assigned_no
-        self.hold(job, agent)
+        agent.live[job.key] = job
+        if job.is_suspect or job.lane.limit_key:
+            self._note_held(job, agent)
         agent.sent[job.key] = now_us
         self.placement.refresh(agent)
         if not agent.due_us or agent.due_us > now_us + self.policy.accept_timeout_us:
@@ -215,6 +226,10 @@ class Ledger:
     def hold(self, job: Job, agent: Agent) -> None:
         """The agent holds the job's attempt from now on."""
         agent.live[job.key] = job
+        if job.is_suspect or job.lane.limit_key:
+            self._note_held(job, agent)
+
+    def _note_held(self, job: Job, agent: Agent) -> None:
         if job.is_suspect:
             agent.suspects.add(job.key)
         if job.lane.limit_key:
@@ -223,25 +238,34 @@ class Ledger:
     def _let_go(self, job: Job, agent: Agent) -> None:
         del agent.live[job.key]
         agent.sent.pop(job.key, None)
-        if agent.suspects:
-            agent.suspects.discard(job.key)
+        if agent.suspects or job.lane.limit_key:
+            self._note_free(job, agent)
+
+    def _note_free(self, job: Job, agent: Agent) -> None:
+        agent.suspects.discard(job.key)
         limit = job.lane.limit_key
         if limit:
             self.running[limit].discard(job.key)
             if not self.running[limit]:
                 del self.running[limit]
-            self.freed_limits[limit] = self.freed_limits.get(limit, 0) + 1
+            self._limit_freed(limit)
+
+    def _limit_freed(self, limit: str) -> None:
+        """One job fewer runs, or waits in service, under this limit: what it holds back is looked at again."""
+        self.freed_limits[limit] = self.freed_limits.get(limit, 0) + 1
+        self.wants_places = None
 
     def release(self, job: Job, agent: Agent) -> None:
         """The attempt no longer occupies its agent."""
-        self._let_go(job, agent)
+        del agent.live[job.key]
+        agent.sent.pop(job.key, None)
+        if agent.suspects or job.lane.limit_key:
+            self._note_free(job, agent)
         self.slot_freed(agent)
 
     def detach(self, job: Job, agent: Agent) -> None:
         """The job moves on, the slot stays taken until the agent reports or its session ends."""
         self._let_go(job, agent)
-        if job.lane.limit_key:
-            self.wants_places = None
         agent.detached[job.key, job.attempt] = None
 
     def slot_freed(self, agent: Agent) -> None:
@@ -316,6 +340,8 @@ class Ledger:
         """Take a job out of the queue for something else than a placement."""
         if job.state is JobState.QUEUED:
             self.queue.remove(job)
+            if job.lane.limit_key:
+                self._limit_freed(job.lane.limit_key)  # its lane may be the only one of the limit that was served
 
     def end(self, job: Job, state: JobState, reason: str, actor: str = "") -> None:
         """Make the job final. Its attempt must be closed or adoptable."""
@@ -389,9 +415,7 @@ class Ledger:
             if agent.stray_until_us:
                 due_us = min(due_us, agent.stray_until_us)
         elif agent.live:
-            due_us = min(
-                {agent.fenced_us if job.policy.exclusive else agent.away_until_us for job in agent.live.values()}
-            )
+            due_us = min(job.fence_us if job.policy.exclusive else agent.away_until_us for job in agent.live.values())
         else:
             return agent.admin_due_us
         return min(due_us, agent.admin_due_us) if agent.admin_due_us else due_us
@@ -432,6 +456,7 @@ class Ledger:
                 agent.drain_then,
                 agent.link,
                 agent.rank,
+                agent.stray_until_us,
                 agent.created_us,
                 agent.connected_us,
                 agent.incarnation,

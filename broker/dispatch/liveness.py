@@ -65,7 +65,7 @@ def on_connected(ledger: Ledger, event: AgentConnected) -> None:
         return
     if agent.is_present and agent.session != event.session:
         ledger.effects.sends.append(EndSession(agent.session, "superseded"))
-    end_session(ledger, agent)
+    end_session(ledger, agent, ledger.policy.reconnect_grace_us)
     has_crashed = not is_same and _ended_unasked(agent)
     _begin_session(ledger, agent, event)
     for outcome in event.outcomes:
@@ -181,11 +181,12 @@ def _may_adopt(agent: Agent) -> bool:
 
 def _miss(ledger: Ledger, agent: Agent, listed: set[AttemptId], *, is_same: bool, has_crashed: bool) -> None:
     """Rows 8 and 9: what it should hold and does not name. An exclusive one stays away if the process is another."""
+    strays: list[Job] = []
     for job in list(agent.live.values()):
         if job.phase is not Phase.AWAY or (job.key, job.attempt) in listed:
             continue
         if job.policy.exclusive and (agent.stray_until_us or not is_same):
-            agent.stray_until_us = agent.fenced_us
+            strays.append(job)
             agent.sent.pop(job.key, None)  # nobody waits for the acceptance of a process that is gone
             continue
         had_accepted = job.key not in agent.sent
@@ -200,13 +201,16 @@ def _miss(ledger: Ledger, agent: Agent, listed: set[AttemptId], *, is_same: bool
             after_bounce(ledger, job, "not_listed")
         else:
             ledger.give_back(job, "not_listed")
+    if strays:
+        agent.stray_until_us = min(job.fence_us for job in strays)
+        ledger.write_agent(agent)
 
 
 def on_closed(ledger: Ledger, event: SessionClosed) -> None:
     """Session rows h and i: the end of another session than the current one changes nothing."""
     agent = ledger.agents[event.agent]
     if agent.session == event.session:
-        end_session(ledger, agent)
+        end_session(ledger, agent, ledger.policy.reconnect_grace_us)
         _lose(ledger, agent, "closed")
 
 
@@ -220,15 +224,18 @@ def _lose(ledger: Ledger, agent: Agent, why: str) -> None:
     ledger.notice_agent(agent, why)
 
 
-def end_session(ledger: Ledger, agent: Agent) -> None:
-    """Rows 6 and 16: what it holds is away, or, if it was to stop, settled. Detached attempts give their slot back."""
+def end_session(ledger: Ledger, agent: Agent, grace_us: int) -> None:
+    """Rows 6 and 16: what it holds is away, or, if it was to stop, settled. Detached attempts give their slot back.
+
+    `grace_us` is how long repeatable work may come back.
+    """
     if not agent.is_present:
         return
     agent.session = NO_SESSION
     agent.closed_us = ledger.now_us
     agent.culprit = _culprit(agent)
-    agent.away_until_us = ledger.now_us + ledger.policy.reconnect_grace_us
-    agent.fenced_us = max(agent.heard_us + ledger.policy.lease_us, agent.away_until_us)
+    agent.away_until_us = ledger.now_us + grace_us
+    fence_us = max(agent.heard_us + ledger.policy.lease_us, agent.away_until_us)
     agent.detached.clear()
     ledger.placement.withdraw(agent)
     if agent.admin is not Admin.ENABLED:
@@ -239,6 +246,7 @@ def end_session(ledger: Ledger, agent: Agent) -> None:
             confirm_stop(ledger, job, Cause.SESSION_ENDED)
         elif job.phase is not Phase.AWAY:  # a stray of an earlier process is away already
             ledger.set_phase(job, Cause.SESSION_ENDED, Phase.AWAY)
+            job.fence_us = fence_us
 
 
 def _culprit(agent: Agent) -> JobKey:
@@ -255,7 +263,7 @@ def take_away_due(ledger: Ledger, agent: Agent) -> None:
     for job in list(agent.live.values()):
         if job.phase is not Phase.AWAY:
             continue
-        due_us = agent.fenced_us if job.policy.exclusive else agent.away_until_us
+        due_us = job.fence_us if job.policy.exclusive else agent.away_until_us
         is_unaccepted = job.key in agent.sent and not job.policy.exclusive
         if due_us > now_us and not is_unaccepted:
             continue
@@ -290,7 +298,7 @@ def on_left(ledger: Ledger, event: AgentLeft) -> None:
         ledger.close_attempt(job, "left")
         ledger.give_back(job, "agent_left")
     ledger.deactivate(agent)
-    end_session(ledger, agent)
+    end_session(ledger, agent, ledger.policy.reconnect_grace_us)
     if agent.link is not Link.STOPPED:
         agent.link = Link.LEFT
     ledger.write_agent(agent)
@@ -326,16 +334,16 @@ def on_agent_due(ledger: Ledger, agent: Agent) -> None:
     now_us, policy = ledger.now_us, ledger.policy
     if agent.stray_until_us and agent.stray_until_us <= now_us:
         take_away_due(ledger, agent)
-        has_strays = any(job.phase is Phase.AWAY for job in agent.live.values())
-        agent.stray_until_us = agent.fenced_us if has_strays else 0
+        fences = (job.fence_us for job in agent.live.values() if job.phase is Phase.AWAY)
+        agent.stray_until_us = min(fences, default=0)
     if not agent.is_present:
         take_away_due(ledger, agent)
     else:
         _time_out_accepts(ledger, agent)
         if agent.heard_us + policy.lease_us <= now_us:
+            ledger.expiries_left -= len(agent.live)  # thousands may fall silent at once
             ledger.effects.sends.append(EndSession(agent.session, "silent"))
-            end_session(ledger, agent)
-            agent.away_until_us = agent.fenced_us = now_us
+            end_session(ledger, agent, grace_us=0)
             _lose(ledger, agent, "silent")
         elif agent.link is Link.LIVE and agent.heard_us + policy.suspect_us <= now_us:
             ledger.deactivate(agent)

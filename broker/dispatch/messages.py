@@ -457,7 +457,10 @@ class RejectAgent:
 
 @message
 class EndSession:
-    """End the stream at once; `reason` is `superseded`, `silent`, `disabled` or `removed`."""
+    """End the stream at once; `reason` is `superseded`, `silent`, `disabled` or `removed`.
+
+    The engine says `not_owner` and `failed` by itself.
+    """
 
     session: SessionId
     reason: str

@@ -224,6 +224,8 @@ class Job:
     loss_counted: bool = False
     stop_reason: str = ""
     stop_by_us: int = 0
+    fence_us: int = 0
+    """Take-away time of an exclusive attempt that is away: a full lease after its process was last heard."""
     finished_us: int = 0
     code: str = ""
     message: str = ""
@@ -283,10 +285,8 @@ class Agent:
     connected_us: int = 0
     away_until_us: int = 0
     """Take-away time of its repeatable attempts while it is away."""
-    fenced_us: int = 0
-    """Take-away time of its exclusive attempts: a full lease after it was last heard."""
     stray_until_us: int = 0
-    """Take-away time of exclusive attempts of an earlier process, while a new one is connected; 0: none."""
+    """Earliest take-away time of exclusive attempts of an earlier process; 0: there are none."""
     rank: int = 0
     """Its place among the agents of the group where the spread is by rank: lower is earlier."""
     last_assigned_no: int = 0

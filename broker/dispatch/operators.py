@@ -71,7 +71,7 @@ _RUNNING: Final = frozenset((admin, True) for admin in _ADMINS)
 ALLOWED: Final[Mapping[Action, frozenset[Standing]]] = {
     Action.EDIT: _NOT_RUNNING | _IDLE_BY_ORDER,
     Action.REMOVE: _NOT_RUNNING | _IDLE_BY_ORDER,
-    Action.DRAIN: frozenset({(Admin.ENABLED, True), (Admin.PAUSED, True)}),
+    Action.DRAIN: frozenset({(Admin.ENABLED, True), (Admin.DRAINING, True), (Admin.PAUSED, True)}),
     Action.CANCEL_DRAIN: _any_of(Admin.DRAINING),
     Action.RESUME: _any_of(Admin.PAUSED),
     Action.DISABLE: _any_of(Admin.ENABLED, Admin.DRAINING, Admin.PAUSED),
@@ -83,7 +83,7 @@ ALLOWED: Final[Mapping[Action, frozenset[Standing]]] = {
 INSTEAD: Final[Mapping[Action, str]] = {
     Action.EDIT: "only an agent that does not run can be edited: drain it to stop or disable it first",
     Action.REMOVE: "only an agent that does not run can be removed: drain it to stop or disable it first",
-    Action.DRAIN: "only an agent that runs can be drained: it must be connected, and active or paused",
+    Action.DRAIN: "only an agent that runs can be drained: it must be connected, and not be disabled",
     Action.CANCEL_DRAIN: "there is no drain to take back",
     Action.RESUME: "only an agent that is paused can be resumed",
     Action.DISABLE: "it is disabled already",
@@ -116,12 +116,12 @@ def on_drain(ledger: Ledger, event: DrainRequested) -> None:
     if agent.admin is Admin.PAUSED and event.ends is not DrainEnd.STOP:
         _refuse(ledger, event, agent, "it is paused already: it can only be drained to stop")
         return
-    has_deadline = event.deadline_us and event.then is not DrainThen.FINISH
-    due_us = ledger.now_us + event.deadline_us if has_deadline else 0
-    agent.drain_ends, agent.drain_then = event.ends, event.then
+    then = event.then if event.deadline_us else DrainThen.FINISH  # nothing follows a deadline that never comes
+    due_us = 0 if then is DrainThen.FINISH else ledger.now_us + event.deadline_us
+    agent.drain_ends, agent.drain_then = event.ends, then
     _set_admin(ledger, agent, Admin.DRAINING, event.actor, event.reason, due_us)
     ledger.effects.sends.append(
-        DrainAgent(agent.session, event.ends, event.then, event.deadline_us, event.actor, event.reason)
+        DrainAgent(agent.session, event.ends, then, event.deadline_us, event.actor, event.reason)
     )
     _done(ledger, event, agent)
 
@@ -175,7 +175,7 @@ def on_remove(ledger: Ledger, event: RemoveRequested) -> None:
     _set_admin(ledger, agent, Admin.REMOVED, event.actor)
     if agent.is_present:
         ledger.effects.sends.append(EndSession(agent.session, "removed"))
-        end_session(ledger, agent)
+        end_session(ledger, agent, ledger.policy.reconnect_grace_us)
         agent.link = Link.LEFT
     _end_work(ledger, agent, StopReason.REMOVED)
     _done(ledger, event, agent)
@@ -281,7 +281,7 @@ def _end_work(ledger: Ledger, agent: Agent, reason: str) -> None:
 def _send_away(ledger: Ledger, agent: Agent) -> None:
     """End the stream of a disabled agent. What it has not confirmed is as lost as it is with any stream that ends."""
     ledger.effects.sends.append(EndSession(agent.session, "disabled"))
-    end_session(ledger, agent)
+    end_session(ledger, agent, ledger.policy.reconnect_grace_us)
     agent.link = Link.LEFT
     _end_work(ledger, agent, StopReason.DISABLED)
     ledger.write_agent(agent)

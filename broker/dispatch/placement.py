@@ -182,6 +182,9 @@ class Placement:
     def pick_without_suspect(self, label_set: LabelSet, avoid: AgentNo) -> Agent | None:
         """The same for a job that may crash its agent: none that holds another such job. Looks at every agent."""
         able = [agent for agent in self.room_for(label_set) if not agent.suspects]
+        if self._is_ordered:
+            first_rank = min((one.first_rank for one in self.classes_for(label_set)), default=0)
+            able = [agent for agent in able if agent.rank == first_rank]
         others = [agent for agent in able if agent.no != avoid]
         return min(others or able, key=lambda agent: agent.heap_key, default=None)
 

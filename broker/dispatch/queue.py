@@ -147,7 +147,8 @@ class Level:
 class LabelSet:
     """What a class of jobs asks of an agent: an operation and labels, numbered in the group.
 
-    `first` is the job that is placed next, found anew when `is_moved`.
+    `live` counts its jobs that are not final: without one it may be forgotten, its number is never given again. `first`
+    is the job that is placed next, found anew when `is_moved`.
     """
 
     __slots__ = (
@@ -157,6 +158,7 @@ class LabelSet:
         "is_moved",
         "labels",
         "levels",
+        "live",
         "no",
         "operation",
         "stored",
@@ -169,6 +171,7 @@ class LabelSet:
         self.labels = frozenset(labels)
         self.levels: list[Level] = []
         self.waiting = 0
+        self.live = 0
         self.first: Job | None = None
         self.is_moved = False
         self.stored = False
@@ -179,13 +182,14 @@ class LabelSet:
 class Queue:
     """All waiting jobs of a group. It never changes a job's state."""
 
-    __slots__ = ("_lane_no", "_lanes", "_parked", "_policy", "_sets", "by_no", "jobs", "waiting")
+    __slots__ = ("_lane_no", "_lanes", "_parked", "_policy", "_set_no", "_sets", "by_no", "jobs", "waiting")
 
     def __init__(self, policy: DispatchPolicy) -> None:
         self._policy = policy
         self._sets: dict[tuple[str, tuple[str, ...]], LabelSet] = {}
         self._lanes: dict[tuple[int, int, str, str], Lane] = {}
         self._lane_no = 0
+        self._set_no = 0
         self._parked: dict[str, dict[Level, list[tuple[int, int, Lane]]]] = {}  # by what holds them back, in order
         self.by_no: dict[int, LabelSet] = {}
         self.waiting: dict[int, LabelSet] = {}  # label sets with waiting jobs, by number
@@ -194,13 +198,31 @@ class Queue:
     def label_set(self, operation: str, labels: tuple[str, ...]) -> LabelSet | None:
         """The label set of these requirements; None when the group has as many as it may."""
         found = self._sets.get((operation, labels))
-        if found is None and len(self._sets) < self._policy.label_sets_max:
-            found = self.restore_label_set(max(self.by_no, default=0) + 1, operation, labels)
+        if found is None and (len(self.by_no) < self._policy.label_sets_max or self.forget_unused_sets()):
+            found = self.restore_label_set(self._set_no + 1, operation, labels)
         return found
+
+    def forget_unused_sets(self) -> int:
+        """Forget all label sets without a live job, with their lanes; how many there were."""
+        unused = [one for one in self.by_no.values() if not one.live]
+        for label_set in unused:
+            del self.by_no[label_set.no]
+            key = (label_set.operation, tuple(sorted(label_set.labels)))
+            if self._sets.get(key) is label_set:
+                del self._sets[key]
+        gone = {label_set.no for label_set in unused}
+        for lane_key in [key for key in self._lanes if key[0] in gone]:
+            del self._lanes[lane_key]
+        for why, levels in list(self._parked.items()):
+            self._parked[why] = {level: lanes for level, lanes in levels.items() if level.label_set.no not in gone}
+            if not self._parked[why]:
+                del self._parked[why]
+        return len(unused)
 
     def restore_label_set(self, no: int, operation: str, labels: tuple[str, ...]) -> LabelSet:
         """A label set under a number that is known (recovery)."""
         found = self._sets[operation, labels] = self.by_no[no] = LabelSet(no, operation, labels)
+        self._set_no = max(self._set_no, no)
         return found
 
     def lane(self, label_set: LabelSet, level: int, fairness: str, limit_key: str) -> Lane | None:
@@ -263,6 +285,7 @@ class Queue:
         self.jobs += 1
         if not label_set.waiting:
             self.waiting[label_set.no] = label_set
+            label_set.first, label_set.is_moved = level.head(), False  # nobody waits at the other levels
         label_set.waiting += 1
 
     def _suspects(self, level: Level) -> Lane:
@@ -282,7 +305,7 @@ class Queue:
     def head(self, label_set: LabelSet) -> Job | None:
         """The job of the label set that is to be placed next."""
         if label_set.is_moved:
-            label_set.first = self._first_of(label_set)
+            label_set.first = self._first_of(label_set) if label_set.waiting else None
             label_set.is_moved = False
         return label_set.first
 
@@ -336,15 +359,20 @@ class Queue:
         level.moved()
 
     def wake(self, why: str, most: int) -> list[LabelSet]:
-        """Take up to `most` lanes of each level that this held back into service again; their label sets."""
+        """Take up to `most` lanes of each level that this held back into service again; their label sets.
+
+        Lanes that are empty by now do not count: they are held back no more.
+        """
         levels = self._parked.get(why, {})
         woken = [level.label_set for level in levels]
         for level, lanes in list(levels.items()):
-            for _ in range(min(most, len(lanes))):
+            left = most
+            while lanes and left:
                 lane = heappop(lanes)[2]
                 lane.is_parked = False
                 if len(lane):
                     level.serve(lane)
+                    left -= 1
             if not lanes:
                 del levels[level]
         if not levels:

@@ -57,7 +57,8 @@ def _agent_of(ledger: Ledger, row: AgentRow) -> Agent:
     agent.connected_us = row.last_connected_us
     agent.link = Link(row.link) if row.link in _LASTING else Link.GONE
     agent.active_until_us = ledger.now_us if agent.link is Link.GONE else 0  # nobody knows; it may be back in a moment
-    agent.away_until_us = agent.fenced_us = ledger.recovering_until_us
+    agent.away_until_us = ledger.recovering_until_us
+    agent.stray_until_us = row.stray_until_us
     return agent
 
 
@@ -67,9 +68,11 @@ def recover_jobs(dispatcher: Dispatcher, rows: Iterable[JobRow]) -> None:
     for row in rows:
         job = _job_of(ledger, row, ledger.policies)
         ledger.jobs[job.key] = job
+        job.lane.level.label_set.live += 1
         ledger.queued_bytes += job.payload_bytes
         ledger.acceptance_no = max(ledger.acceptance_no, row.job_key & ((1 << 40) - 1))
         if job.phase is Phase.AWAY:
+            job.fence_us = ledger.recovering_until_us
             ledger.hold(job, ledger.agents[job.agent])
         if job.state is JobState.QUEUED:
             ledger.enqueue(job)
@@ -111,6 +114,8 @@ def _job_of(ledger: Ledger, row: JobRow, policies: Mapping[int, OperationPolicy]
 def seal(dispatcher: Dispatcher) -> None:
     """All jobs are in: arm the agents that hold some. The dispatcher may step from here on."""
     ledger = dispatcher.ledger
+    if len(ledger.queue.by_no) > ledger.policy.label_sets_max:
+        ledger.queue.forget_unused_sets()
     for agent in list(ledger.agents.values()):
         if agent.admin is Admin.REMOVED and not agent.live:
             del ledger.agents[agent.no]

@@ -133,6 +133,7 @@ class AgentRow(NamedTuple):
     drain_then: str
     link: str
     rank: int
+    stray_until_us: int
     created_us: int
     last_connected_us: int
     incarnation: bytes

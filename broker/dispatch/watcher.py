@@ -176,7 +176,8 @@ class Watcher:
     def _least_loaded(self, assigns: list[AssignJob]) -> Iterator[str]:
         """15: the chosen agent has the lowest load of all with room that may take the job; ties by last assignment.
 
-        The agent of the job's previous attempt is chosen only if there is no other. Loads before each placement are
+        The agent of the job's previous attempt is chosen only if there is no other (where agents fail over in order: no
+        other of the first rank that works). Loads before each placement are
         worked out from those after the step, in which nothing else happens after the first placement.
         """
         ledger = self.dispatcher.ledger
@@ -189,6 +190,9 @@ class Watcher:
             able = [one for one in ledger.agents.values() if held[one.no] < one.capacity and may_take(job, one)]
             if job.is_suspect:
                 able = [one for one in able if not suspects[one.no]]
+            if ledger.policy.spread is Spread.ORDERED:
+                first_rank = min(one.rank for one in ledger.agents.values() if may_take(job, one))
+                able = [one for one in able if one.rank == first_rank]
             others = [one for one in able if one.no != self._agents.get(job.key)]
             first = min(others or able, key=lambda one: self._rank(one, held[one.no]), default=None)
             if first is not chosen:

@@ -1,7 +1,7 @@
 """The admin service: organisations, groups, environments and agents, as far as they are built.
 
-Made and read here; changing, removing, draining and disabling answer UNIMPLEMENTED with a sentence. What the store
-cannot keep yet is refused too: a value that is silently dropped is worse than an error.
+Made and read here, agents also drained, disabled and removed; changing, and removing all else, answer UNIMPLEMENTED
+with a sentence. What the store cannot keep yet is refused too: a value that is silently dropped is worse than an error.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -10,13 +10,23 @@ from typing import Any, Final, NoReturn, TypeVar
 import grpc.aio
 from google.protobuf.message import Message
 
+from broker.control.acts import AgentActs
 from broker.control.directory import Directory
 from broker.control.filters import FilterValue, ordered, select
-from broker.control.names import split_parent
-from broker.control.resources import Resources
-from broker.errors import NotBuiltError, NotFoundError
+from broker.control.names import split_agent, split_parent
+from broker.control.resources import AgentView, Resources
+from broker.errors import ChangedError, NotBuiltError, NotFoundError
 from broker.rpc import pages
-from broker.rpc.admin_convert import KIND_WORDS, agent_of, environment_of, group_of, organisation_of
+from broker.rpc.admin_convert import (
+    DRAIN_ENDS,
+    DRAIN_THENS,
+    KIND_WORDS,
+    agent_of,
+    environment_of,
+    explanation_of,
+    group_of,
+    organisation_of,
+)
 from protos.mesh.v1 import admin_service_pb2 as pb
 from protos.mesh.v1 import admin_service_pb2_grpc
 
@@ -95,9 +105,10 @@ def _not_built(method: str) -> Callable[..., Awaitable[NoReturn]]:
 class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     """Serves `mesh.v1.AdminService` on the API port."""
 
-    def __init__(self, resources: Resources, directory: Directory) -> None:
+    def __init__(self, resources: Resources, directory: Directory, acts: AgentActs) -> None:
         self._resources = resources
         self._directory = directory
+        self._acts = acts
 
     # --- organisations ----------------------------------------------------------------------------------------------
 
@@ -200,20 +211,60 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def GetAgent(self, request: pb.GetAgentRequest, context: Context) -> pb.Agent:
         """One agent."""
-        parent, _, agent_id = request.name.partition("/agents/")
-        organisation, _, group = split_parent(parent)
-        view = self._resources.agent(organisation, group, agent_id)
-        if view is None:
-            raise NotFoundError(f"there is no {request.name}", resource=request.name)
-        return agent_of(view, parent)
+        return self._agent_of(self._resources.agent(*split_agent(request.name)))
 
     async def ListAgents(self, request: pb.ListAgentsRequest, context: Context) -> pb.ListAgentsResponse:
         """Agents of a group, or of all groups."""
         organisation, _, group = split_parent(request.parent)
         views = self._resources.agents(organisation, "" if group == ALL_GROUPS else group)
-        found = [agent_of(view, self._directory.group_name(view.name.group_no)) for view in views]
+        found = [self._agent_of(view) for view in views]
         page, token, total = _page(found, pb.Agent, request, request.parent)
         return pb.ListAgentsResponse(agents=page, next_page_token=token, total_size=total)
+
+    async def DeleteAgent(self, request: pb.DeleteAgentRequest, context: Context) -> pb.DeleteAgentResponse:
+        """Remove an agent that does not run. What it still says is refused; its name is free for `CreateAgent`."""
+        path = split_agent(request.name)
+        if request.etag and request.etag != self._agent_of(self._resources.agent(*path)).etag:
+            raise ChangedError(f"{request.name} has changed since it was read; look again", resource=request.name)
+        attempts = await self._acts.remove(path, validate_only=request.validate_only)
+        return pb.DeleteAgentResponse(attempts=attempts)
+
+    async def DrainAgent(self, request: pb.DrainAgentRequest, context: Context) -> pb.Agent:
+        """Give an agent nothing new and let it end."""
+        view = await self._acts.drain(
+            split_agent(request.name),
+            DRAIN_ENDS[request.mode],
+            then=DRAIN_THENS[request.then],
+            deadline_us=request.deadline.ToMicroseconds() if request.HasField("deadline") else None,
+            reason=request.reason,
+        )
+        return self._agent_of(view)
+
+    async def CancelDrain(self, request: pb.CancelDrainRequest, context: Context) -> pb.Agent:
+        """Take back a drain that is not finished."""
+        return self._agent_of(await self._acts.cancel_drain(split_agent(request.name)))
+
+    async def ResumeAgent(self, request: pb.ResumeAgentRequest, context: Context) -> pb.Agent:
+        """End a pause."""
+        return self._agent_of(await self._acts.resume(split_agent(request.name)))
+
+    async def DisableAgent(self, request: pb.DisableAgentRequest, context: Context) -> pb.Agent:
+        """Switch an agent off."""
+        view = await self._acts.disable(split_agent(request.name), now=request.now, reason=request.reason)
+        return self._agent_of(view)
+
+    async def EnableAgent(self, request: pb.EnableAgentRequest, context: Context) -> pb.Agent:
+        """Switch it on again."""
+        return self._agent_of(await self._acts.enable(split_agent(request.name)))
+
+    async def ExplainAgent(self, request: pb.ExplainAgentRequest, context: Context) -> pb.ExplainAgentResponse:
+        """Why an agent is given work or not, and what it holds."""
+        path = split_agent(request.name)
+        view, said = self._acts.explain(path)
+        return explanation_of(said, view.agent, path[0])
+
+    def _agent_of(self, view: AgentView) -> pb.Agent:
+        return agent_of(view, self._directory.group_name(view.name.group_no))
 
     # --- not built yet ----------------------------------------------------------------------------------------------
 
@@ -224,13 +275,6 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     UpdateGroup = _not_built("UpdateGroup")
     DeleteGroup = _not_built("DeleteGroup")
     UpdateAgent = _not_built("UpdateAgent")
-    DeleteAgent = _not_built("DeleteAgent")
-    DrainAgent = _not_built("DrainAgent")
-    CancelDrain = _not_built("CancelDrain")
-    ResumeAgent = _not_built("ResumeAgent")
-    DisableAgent = _not_built("DisableAgent")
-    EnableAgent = _not_built("EnableAgent")
-    ExplainAgent = _not_built("ExplainAgent")
 
 
 def _page(found: list[ItemT], kind: type[ItemT], request: Any, parent: str) -> tuple[Sequence[ItemT], str, int]:

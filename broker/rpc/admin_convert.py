@@ -4,17 +4,34 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from broker.control.directory import Directory
+from broker.control.presence import Machine
 from broker.control.resources import AgentView, GroupView
-from broker.dispatch.model import Agent
+from broker.dispatch.explain import AgentExplanation
+from broker.dispatch.model import Admin, Agent, DrainEnd, DrainThen, Phase
+from broker.rpc.job_convert import uuid_text
 from broker.store.base import EnvironmentRow, OrganisationRow
 from protos.mesh.v1 import admin_service_pb2 as pb
+from protos.mesh.v1 import agent_service_pb2 as agent_pb
 
 ETAG_BYTES: Final = 8
+_ATTEMPT_STATES: Final = {
+    Phase.SENT: pb.ATTEMPT_STATE_SENT,
+    Phase.ACCEPTED: pb.ATTEMPT_STATE_ACCEPTED,
+    Phase.AWAY: pb.ATTEMPT_STATE_AWAY,
+    Phase.STOPPING: pb.ATTEMPT_STATE_STOPPING,
+}
 _KINDS: Final = {"private": pb.GROUP_KIND_PRIVATE, "managed": pb.GROUP_KIND_MANAGED}
 KIND_WORDS: Final = {
     pb.GROUP_KIND_UNSPECIFIED: "private",
     pb.GROUP_KIND_PRIVATE: "private",
     pb.GROUP_KIND_MANAGED: "managed",
+}
+DRAIN_ENDS: Final = {agent_pb.DRAIN_MODE_STOP: DrainEnd.STOP, agent_pb.DRAIN_MODE_PAUSE: DrainEnd.PAUSE}
+DRAIN_THENS: Final = {
+    agent_pb.DRAIN_THEN_UNSPECIFIED: DrainThen.FINISH,
+    agent_pb.DRAIN_THEN_FINISH: DrainThen.FINISH,
+    agent_pb.DRAIN_THEN_REQUEUE: DrainThen.REQUEUE,
+    agent_pb.DRAIN_THEN_KILL: DrainThen.KILL,
 }
 
 
@@ -65,8 +82,8 @@ def environment_of(row: EnvironmentRow, organisation: str, directory: Directory)
 
 
 def agent_of(view: AgentView, group_name: str) -> pb.Agent:
-    """An agent as it was last heard. What it said of its machine is not kept in this version, so it stays empty."""
-    agent = view.agent
+    """An agent as it was last heard, on the machine that it told of since this broker started (else empty)."""
+    agent, machine = view.agent, view.machine
     message = pb.Agent(
         name=f"{group_name}/agents/{view.name.agent_id}",
         display_name=view.name.agent_id,
@@ -74,20 +91,71 @@ def agent_of(view: AgentView, group_name: str) -> pb.Agent:
         operations=sorted(agent.operations),
         labels=dict(label.split("=", 1) for label in agent.labels),
         etag=_etag(view.name.agent_id, agent.admin),
+        version=machine.version,
+        host=machine.host,
+        pid=machine.pid,
+        user=machine.user,
+        os=machine.os,
+        ip=machine.ip,
+        peer=machine.peer,
+        time_zone=machine.time_zone,
+        disabled_reason=agent.admin_reason if agent.admin is Admin.DISABLED else "",
     )
     if agent.is_present:
         message.slots, message.capacity, message.live = agent.slots, agent.capacity, agent.held
-    _put_times(message, agent)
+    if agent.admin in (Admin.DRAINING, Admin.PAUSED):
+        message.drain.CopyFrom(_drain_of(agent))
+    _put_times(message, agent, machine)
     return message
 
 
-def _put_times(message: pb.Agent, agent: Agent) -> None:
-    times: list[tuple[Any, int]] = [(message.created_at, agent.created_us), (message.last_heard_at, agent.heard_us)]
+def _drain_of(agent: Agent) -> pb.AgentDrain:
+    """Who drains it and why, and how far that is. A pause is a drain that is over and keeps its author."""
+    drain = pb.AgentDrain(
+        mode=agent_pb.DrainMode.Value(f"DRAIN_MODE_{agent.drain_ends.upper()}"),
+        then=agent_pb.DrainThen.Value(f"DRAIN_THEN_{agent.drain_then.upper()}"),
+        reason=agent.admin_reason,
+        operator=agent.admin_actor,
+        remaining=agent.held,
+    )
+    drain.started_at.FromMicroseconds(agent.admin_us)
+    if agent.admin_due_us:
+        drain.deadline.FromMicroseconds(agent.admin_due_us)
+    return drain
+
+
+def _put_times(message: pb.Agent, agent: Agent, machine: Machine) -> None:
+    times: list[tuple[Any, int]] = [
+        (message.created_at, agent.created_us),
+        (message.last_heard_at, agent.heard_us),
+        (message.started_at, machine.started_us),
+    ]
     if agent.is_present:
         times.append((message.connected_at, agent.connected_us))
     for moment, at_us in times:
         if at_us:
             moment.FromMicroseconds(at_us)
+
+
+def explanation_of(said: AgentExplanation, agent: Agent, organisation: str) -> pb.ExplainAgentResponse:
+    """Why an agent is given work or not, with what it holds."""
+    response = pb.ExplainAgentResponse(summary=said.summary, next_step=said.next_step, placeable=not said.obstacles)
+    for obstacle in said.obstacles:
+        response.obstacles.add(reason=obstacle.reason, message=f"{obstacle.what}; until {obstacle.until}")
+    for job in agent.live.values():
+        held = response.attempts.add(
+            job=f"organizations/{organisation}/jobs/{uuid_text(job.job_id)}",
+            job_key=job.key,
+            attempt=job.attempt,
+            operation=job.operation,
+            state=_ATTEMPT_STATES[job.phase],
+        )
+        held.assigned_at.FromMicroseconds(job.assigned_us)
+        if job.started_us:
+            held.started_at.FromMicroseconds(job.started_us)
+    for key, attempt in agent.detached:
+        response.attempts.add(job_key=key, attempt=attempt, state=pb.ATTEMPT_STATE_DETACHED)
+    return response
 
 
 def _etag(*values: str) -> str:

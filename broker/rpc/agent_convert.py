@@ -5,11 +5,14 @@ limit, a result over its limit turns the outcome into a failure that says so.
 """
 
 from typing import Final
+from urllib.parse import unquote
 
 from google.protobuf.duration_pb2 import Duration
 
+from broker.control.presence import Machine
 from broker.dispatch.messages import (
     AgentConnected,
+    AgentLeaving,
     AgentLeft,
     AttemptAccepted,
     AttemptFinished,
@@ -18,11 +21,23 @@ from broker.dispatch.messages import (
     AttemptRejected,
     AttemptStarted,
     CapacityStated,
+    DrainAgent,
     Event,
+    FinishDrain,
     RejectCause,
     StopReason,
+    UndrainAgent,
 )
-from broker.dispatch.model import SECOND_US, AgentNo, DispatchPolicy, JobKey, OutcomeStatus, SessionId
+from broker.dispatch.model import (
+    SECOND_US,
+    AgentNo,
+    DispatchPolicy,
+    DrainEnd,
+    DrainThen,
+    JobKey,
+    OutcomeStatus,
+    SessionId,
+)
 from broker.errors import MalformedError
 from broker.settings import LimitSettings
 from broker.store.base import Body
@@ -32,6 +47,10 @@ from protos.mesh.v1 import job_pb2
 RESULT_TOO_LARGE: Final = "result_too_large"
 CODE_CHARACTERS_MAX: Final = 128
 CONTENT_TYPE_CHARACTERS_MAX: Final = 128
+REPORTS_MAX: Final = 65_536
+"""Attempts that a frame may speak of in one of its lists, as many as an agent may hold."""
+YEAR_10000_S: Final = 253_402_300_800
+"""What comes later is no time that protobuf can say."""
 
 _STATUS: Final = {
     job_pb2.OUTCOME_STATUS_SUCCEEDED: OutcomeStatus.SUCCEEDED,
@@ -50,6 +69,19 @@ CANCEL_REASONS: Final = {
     StopReason.TOTAL_TIMEOUT: agent_pb.CANCEL_REASON_TOTAL_TIMEOUT,
     StopReason.ACCEPT_TIMEOUT: agent_pb.CANCEL_REASON_ACCEPT_TIMEOUT,
     StopReason.SUPERSEDED: agent_pb.CANCEL_REASON_SUPERSEDED,
+    StopReason.DRAIN_REQUEUE: agent_pb.CANCEL_REASON_DRAIN_REQUEUE,
+    StopReason.DRAIN_KILL: agent_pb.CANCEL_REASON_DRAIN_KILL,
+    StopReason.DISABLED: agent_pb.CANCEL_REASON_AGENT_DISABLED,
+    StopReason.REMOVED: agent_pb.CANCEL_REASON_AGENT_REMOVED,
+}
+_DRAIN_MODES: Final = {
+    DrainEnd.STOP: agent_pb.DRAIN_MODE_STOP,
+    DrainEnd.PAUSE: agent_pb.DRAIN_MODE_PAUSE,
+}
+_DRAIN_THENS: Final = {
+    DrainThen.FINISH: agent_pb.DRAIN_THEN_FINISH,
+    DrainThen.REQUEUE: agent_pb.DRAIN_THEN_REQUEUE,
+    DrainThen.KILL: agent_pb.DRAIN_THEN_KILL,
 }
 
 
@@ -68,6 +100,23 @@ def attempts_of(attempts: agent_pb.AttemptList) -> list[tuple[int, int]]:
     return list(zip(attempts.job_keys, attempts.attempts, strict=True))
 
 
+def machine_of(hello: agent_pb.Hello, peer: str) -> Machine:
+    """What the agent says of its machine; `peer` is where the stream comes from, as gRPC says it."""
+    started = hello.started_at
+    is_time = 0 < started.seconds < YEAR_10000_S
+    return Machine(
+        hello.version,
+        hello.host,
+        hello.pid,
+        hello.user,
+        hello.os,
+        hello.ip,
+        unquote(peer.partition(":")[2]),
+        hello.time_zone,
+        started.seconds * SECOND_US if is_time else 0,
+    )
+
+
 class AgentFrames:
     """Reads the frames of one session."""
 
@@ -79,7 +128,8 @@ class AgentFrames:
         self._limits = limits
 
     def hello(self, hello: agent_pb.Hello) -> AgentConnected:
-        """Hello as an event."""
+        """Hello as an event. Raises MalformedError."""
+        _check_size("hello.outcomes", len(hello.outcomes))
         return AgentConnected(
             self._agent,
             self._session,
@@ -95,7 +145,12 @@ class AgentFrames:
         )
 
     def events(self, frame: agent_pb.AgentFrame) -> list[Event]:
-        """Everything about work that one frame says, in the order of its fields; Hello and Goodbye apart."""
+        """Everything about work that one frame says, in the order of its fields; Hello and Goodbye apart.
+
+        Raises MalformedError.
+        """
+        for name, entries in (("rejected", frame.rejected), ("progress", frame.progress), ("outcomes", frame.outcomes)):
+            _check_size(name, len(entries))
         agent, session = self._agent, self._session
         events: list[Event] = []
         if frame.HasField("capacity"):
@@ -115,6 +170,8 @@ class AgentFrames:
                 key = JobKey(progress.job_key)
                 events.append(AttemptProgressed(agent, session, key, progress.attempt, progress.checkpoint))
         events.extend(map(self._outcome, frame.outcomes))
+        if frame.HasField("drain_request"):
+            events.append(AgentLeaving(agent, session))
         return events
 
     def goodbye(self) -> AgentLeft:
@@ -154,6 +211,11 @@ class AgentFrames:
         return AttemptFinished(agent, session, key, outcome.attempt, OutcomeStatus.SUCCEEDED, body=body)
 
 
+def _check_size(name: str, size: int) -> None:
+    if size > REPORTS_MAX:
+        raise MalformedError(f"{name} has {size} entries; an agent holds at most {REPORTS_MAX} attempts")
+
+
 def _cut(text: str, bytes_max: int) -> str:
     """The text in so many bytes of UTF-8, without a half character at its end."""
     return text if len(text) * 4 <= bytes_max else text.encode()[:bytes_max].decode(errors="ignore")
@@ -179,3 +241,23 @@ def welcome_of(
             failure_message_bytes_max=limits.failure_message_bytes_max,
         ),
     )
+
+
+def drain_of(order: DrainAgent) -> agent_pb.BrokerFrame:
+    """A drain as a frame."""
+    drain = agent_pb.Drain(
+        mode=_DRAIN_MODES[order.ends], then=_DRAIN_THENS[order.then], reason=order.reason, operator=order.actor
+    )
+    if order.deadline_us:
+        drain.deadline.CopyFrom(duration_of(order.deadline_us))
+    return agent_pb.BrokerFrame(drain=drain)
+
+
+def undrain_of(order: UndrainAgent) -> agent_pb.BrokerFrame:
+    """The end of a drain or a pause as a frame."""
+    return agent_pb.BrokerFrame(drain=agent_pb.Drain(cancel=True, operator=order.actor))
+
+
+def drain_done_of(order: FinishDrain) -> agent_pb.BrokerFrame:
+    """A complete drain as a frame."""
+    return agent_pb.BrokerFrame(drain_done=agent_pb.DrainDone(mode=_DRAIN_MODES[order.ends]))

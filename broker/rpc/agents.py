@@ -1,13 +1,12 @@
-"""The agent stream: who calls, Hello, frames to events, the end of the stream.
+"""The agent stream: who calls, who is let in, one reader and one writer, the end of the stream.
 
-A stream that ends says nothing (finding 5): only Goodbye is a clean leave. Heartbeats are stamped and acknowledged
-here, without the engine, so a long commit never looks like a dead broker or a dead agent.
+Heartbeats are stamped and acknowledged here, without the engine, so a long commit never looks like a dead broker or a
+dead agent (`broker.rpc.intake`, `broker.rpc.sessions`).
 """
 
 import asyncio
 import itertools
-import time
-from collections.abc import AsyncIterator
+from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Final
 
@@ -15,11 +14,13 @@ import grpc
 import structlog
 
 from broker.control.directory import Directory
+from broker.control.presence import Machine
 from broker.dispatch.messages import SessionClosed, WelcomeAgent
-from broker.dispatch.model import AgentNo, GroupNo, SessionId
+from broker.dispatch.model import NO_AGENT, NO_SESSION, AgentNo, GroupNo, SessionId
 from broker.engine import Engine
 from broker.errors import AgentError, MalformedError, NotFoundError
-from broker.rpc.agent_convert import AgentFrames, welcome_of
+from broker.rpc.agent_convert import AgentFrames, machine_of, welcome_of
+from broker.rpc.intake import Frames, HelloRate, Intake
 from broker.rpc.principals import AgentPrincipal, principal_of
 from broker.rpc.sessions import Session
 from broker.settings import Settings
@@ -32,27 +33,7 @@ END_WAIT_S: Final = 0.5
 
 log = structlog.get_logger()
 
-Frames = AsyncIterator[agent_pb.AgentFrame]
 Context = grpc.aio.ServicerContext[agent_pb.AgentFrame, agent_pb.BrokerFrame]
-
-
-class HelloRate:
-    """A token bucket: how many Hellos a second are admitted, with one second's worth in hand."""
-
-    def __init__(self, per_s: int) -> None:
-        self._per_s = per_s
-        self._tokens = float(per_s)
-        self._at_s = time.monotonic()
-
-    def admits(self) -> bool:
-        """Whether one more may come now."""
-        now_s = time.monotonic()
-        self._tokens = min(self._per_s, self._tokens + (now_s - self._at_s) * self._per_s)
-        self._at_s = now_s
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
 
 
 class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
@@ -104,19 +85,17 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
             await context.write(agent_pb.BrokerFrame(reject=refusal))
             return
         group = self._directory.group(principal.organisation, principal.group).group_no
-        agent = await self._directory.ensure_agent(group, principal.agent)
-        session = self._session(session_no, group, agent)
-        frames = AgentFrames(agent, session_no, self._settings.limits)
-        connected = frames.hello(first.hello)
+        agent = await self._ensure_agent(group, principal.agent, first)
+        session = self._session(session_no, group, agent, machine_of(first.hello, context.peer()))
+        intake = self._intake(group, session)
         log.debug("session.began", agent=principal.agent, session=session_no, peer=context.peer())
         self._sessions[session_no] = session
-        self._engine.attach(session_no, session)
+        self._engine.attach(group, session_no, session)
         try:
-            await self._engine.control(group, connected)
             if self._leaving:  # said while this session began
                 session.go_away(self._leaving)
-            await self._take_in(first, group, session, frames)
-            await self._serve(request_iterator, context, group, session, frames)
+            reading = intake.read(first, request_iterator)
+            await self._serve(reading, context, session)
         finally:
             del self._sessions[session_no]
             if not self._sessions:
@@ -131,8 +110,10 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         try:
             async with asyncio.timeout(HELLO_WAIT_S):
                 first = await anext(frames)
-        except (TimeoutError, StopAsyncIteration) as error:
+        except TimeoutError as error:
             raise AgentError(f"no Hello within {HELLO_WAIT_S:g} s; send it as the first frame") from error
+        except StopAsyncIteration as error:
+            raise AgentError("the stream was closed before its Hello; send it as the first frame") from error
         if not first.HasField("hello"):
             raise MalformedError("the first frame of a stream must hold `hello`")
         return first
@@ -151,11 +132,20 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
             return _reject(agent_pb.REJECT_CODE_UNKNOWN_GROUP, error.text, retry_after_s=0)
         return None
 
-    def _session(self, number: SessionId, group: GroupNo, agent: AgentNo) -> Session:
+    async def _ensure_agent(self, group: GroupNo, agent_id: str, first: agent_pb.AgentFrame) -> AgentNo:
+        """The agent's number. Raises MalformedError before a frame that is none makes an agent that is kept."""
+        if self._directory.agent(group, agent_id) is None:
+            frames = AgentFrames(NO_AGENT, NO_SESSION, self._settings.limits)
+            frames.hello(first.hello)
+            frames.events(first)
+        return await self._directory.ensure_agent(group, agent_id)
+
+    def _session(self, number: SessionId, group: GroupNo, agent: AgentNo, machine: Machine) -> Session:
         limits = self._settings.limits
         epoch = self._engine.dispatcher(group).epoch
 
         def welcome(order: WelcomeAgent) -> agent_pb.Welcome:
+            self._directory.presence.note(group, agent, machine)
             return welcome_of(order.session, epoch, order.keep, self._engine.policy, limits, self._grace_us)
 
         return Session(
@@ -168,14 +158,17 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
             welcome=welcome,
         )
 
-    async def _serve(
-        self, requests: Frames, context: Context, group: GroupNo, session: Session, frames: AgentFrames
-    ) -> None:
-        """Read and write until one side ends, or the dispatcher ends the session.
+    def _intake(self, group: GroupNo, session: Session) -> Intake:
+        limits = self._settings.limits
+        frames = AgentFrames(session.agent, session.session, limits)
+        return Intake(self._engine, self._hellos, group, session, frames, limits.frame_jobs_max)
 
-        The reader stands still while the engine's queue is full, the writer while the agent does not read.
+    async def _serve(self, reading: Coroutine[None, None, None], context: Context, session: Session) -> None:
+        """Read and write until one side ends, or the dispatcher or the reader ends the session.
+
+        The writer stands still while the agent does not read.
         """
-        reader = asyncio.create_task(self._read(requests, group, session, frames), name=f"read-{session.session}")
+        reader = asyncio.create_task(reading, name=f"read-{session.session}")
         writer = asyncio.create_task(session.write(context.write), name=f"write-{session.session}")
         ended = asyncio.create_task(session.ended.wait(), name=f"ended-{session.session}")
         tasks = (reader, writer, ended)
@@ -191,34 +184,6 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _read(self, requests: Frames, group: GroupNo, session: Session, frames: AgentFrames) -> None:
-        engine = self._engine
-        is_missed = False
-        async for frame in requests:
-            engine.heard(group, session.agent, session.session)
-            if engine.is_stalled:  # the store is away: the agent keeps what it says here, and is asked for it later
-                is_missed = True
-                _answer_heartbeat(frame, session)
-                continue
-            if is_missed and not frame.HasField("hello"):
-                is_missed = False
-                _answer_heartbeat(frame, session)
-                session.resync("the store was away")
-                continue
-            if frame.HasField("hello"):
-                await engine.control(group, frames.hello(frame.hello))
-            await self._take_in(frame, group, session, frames)
-
-    async def _take_in(self, frame: agent_pb.AgentFrame, group: GroupNo, session: Session, frames: AgentFrames) -> None:
-        """All that a frame says besides Hello."""
-        _answer_heartbeat(frame, session)
-        events = frames.events(frame)
-        if events:
-            await self._engine.report(group, events)
-        if frame.HasField("goodbye"):
-            # In the queue of the stream's end, or that would overtake it and a clean leave would look like a loss.
-            await self._engine.control(group, frames.goodbye())
-
 
 async def _end(context: Context, code: grpc.StatusCode, text: str) -> None:
     """End the call for the peer.
@@ -228,11 +193,6 @@ async def _end(context: Context, code: grpc.StatusCode, text: str) -> None:
     """
     with suppress(TimeoutError, grpc.aio.InternalError):
         await asyncio.wait_for(context.abort(code, text), END_WAIT_S)
-
-
-def _answer_heartbeat(frame: agent_pb.AgentFrame, session: Session) -> None:
-    if frame.HasField("heartbeat"):
-        session.acknowledge(frame.heartbeat.seq)
 
 
 def _reject(code: agent_pb.RejectCode.ValueType, text: str, *, retry_after_s: int) -> agent_pb.Reject:

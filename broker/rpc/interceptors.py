@@ -20,6 +20,25 @@ from protos.mesh.v1.job_service_pb2 import SubmitStreamRequest
 
 MALFORMED_MESSAGE: Final = "MALFORMED_MESSAGE"
 INVALID_MESSAGE: Final = "INVALID_MESSAGE"
+VIOLATIONS_MAX: Final = 16
+"""Broken rules that a refusal names; it says how many more there are."""
+
+_SLUG: Final = "[a-z]([a-z0-9-]{0,61}[a-z0-9])?"
+PATTERN_WORDS: Final = {
+    f"^{_SLUG}$": "must be an id: 1 to 63 of a-z, 0-9 and -, a letter first, no - at the end, like site-1",
+    r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$": "must be lower case words with dots, like files.csv_to_sql",
+    "^[a-z][a-z0-9_.-]{0,62}$": "must be 1 to 63 of a-z, 0-9, _, . and -, a letter first, like disk.type",
+    f"^organizations/{_SLUG}$": "must be a name like organizations/default",
+    f"^organizations/{_SLUG}/environments/{_SLUG}$": "must be a name like organizations/default/environments/default",
+    f"^organizations/{_SLUG}/groups/{_SLUG}$": "must be a name like organizations/default/groups/default",
+    f"^organizations/{_SLUG}/groups/(-|{_SLUG})$": (
+        "must be a name like organizations/default/groups/default, or organizations/default/groups/- for all groups"
+    ),
+    f"^organizations/{_SLUG}/groups/{_SLUG}/agents/{_SLUG}$": (
+        "must be a name like organizations/default/groups/default/agents/host-1"
+    ),
+}
+"""What the patterns of the contract mean to people."""
 
 # Handlers of grpc are generic in ways that its stubs do not say; what goes through here is looked at, never used.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
@@ -75,9 +94,18 @@ def checked(message: object) -> Message:
     broken = protovalidate.collect_violations(message)
     if not broken:
         return message
-    violations = [Violation(path_of(one), one.proto.message) for one in broken]
+    violations = [Violation(path_of(one), words_of(one)) for one in broken[:VIOLATIONS_MAX]]
     text = "; ".join(f"{one.field}: {one.description}" if one.field else one.description for one in violations)
+    if len(broken) > VIOLATIONS_MAX:
+        text = f"{len(broken)} rules are broken, the first {VIOLATIONS_MAX}: {text}"
     raise InvalidMessageError(text, reason=INVALID_MESSAGE, violations=violations, message=message)
+
+
+def words_of(violation: protovalidate.Violation) -> str:
+    """Which rule is broken, for people: a pattern is none of their words."""
+    if violation.proto.rule_id == "string.pattern":
+        return PATTERN_WORDS.get(str(violation.rule_value), violation.proto.message)
+    return violation.proto.message
 
 
 def path_of(violation: protovalidate.Violation) -> str:

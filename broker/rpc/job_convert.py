@@ -43,14 +43,11 @@ class Names(Protocol):
     def agent_id(self, group_no: GroupNo, agent_no: AgentNo) -> str:
         """The agent's id, or "" for 0."""
 
-    def labels(self, group_no: GroupNo, labels_no: int) -> frozenset[str]:
-        """Labels of a numbered set, as `key=value` texts."""
-
 
 def submission_of(
-    spec: pb.JobSpec, policy: OperationPolicy, environment_no: int, now_us: int, payload_bytes_max: int
+    spec: pb.JobSpec, ticket: int, policy: OperationPolicy, environment_no: int, now_us: int, payload_bytes_max: int
 ) -> JobSubmitted:
-    """One submission as an event; the engine sets its ticket. `now_us` turns `start_at` into a delay.
+    """One submission as an event with the engine's ticket. `now_us` turns `start_at` into a delay.
 
     Raises MalformedError for a payload beyond the limit, for times that are none, and for both `delay` and `start_at`.
     """
@@ -79,7 +76,7 @@ def submission_of(
         head = f"1\n{level}\n{len(fairness)}\n{len(content_type)}\n{operation}\n{fairness}{content_type}\n"
         digest = blake2b(head.encode() + payload, digest_size=DIGEST_BYTES).digest()
         return JobSubmitted(
-            0,
+            ticket,
             job_id,
             operation,
             policy,
@@ -91,16 +88,42 @@ def submission_of(
             idempotency_key=spec.idempotency_key,
             body=body,
         )
-    return _rare_submission(spec, job_id, policy, environment_no, now_us)
+    return _rare_submission(spec, ticket, job_id, policy, environment_no, now_us)
+
+
+def repeat_of(record: JobRecord, ticket: int, policy: OperationPolicy) -> JobSubmitted:
+    """A new job that repeats a finished one: the same content and limits under a new id, with nothing of its past.
+
+    What had a delay starts at once, and a business key stays with the first job.
+    """
+    row = record.row
+    return JobSubmitted(
+        ticket,
+        uuid7().bytes,
+        intern(row.operation),
+        policy,
+        row.digest,
+        labels=record.labels,
+        level=row.level,
+        fairness=row.fairness,
+        limit_key=row.limit_key,
+        environment_no=row.environment_no,
+        schedule_to_start_us=row.schedule_by_us and row.schedule_by_us - row.order_us,
+        run_timeout_us=row.run_timeout_us,
+        total_timeout_us=row.total_by_us and row.total_by_us - row.accepted_us,
+        payload_bytes=row.payload_bytes,
+        requeued_from=row.job_key,
+        body=record.payload or EMPTY_BODY,
+    )
 
 
 def _rare_submission(
-    spec: pb.JobSpec, job_id: bytes, policy: OperationPolicy, environment_no: int, now_us: int
+    spec: pb.JobSpec, ticket: int, job_id: bytes, policy: OperationPolicy, environment_no: int, now_us: int
 ) -> JobSubmitted:
     """A submission with labels, metadata or times."""
     metadata = tuple(sorted(spec.metadata.items()))
     return JobSubmitted(
-        0,
+        ticket,
         job_id,
         intern(spec.operation),
         policy,
@@ -197,7 +220,7 @@ def job_of(record: JobRecord, names: Names) -> job_pb2.Job:
         attempt=row.attempt,
         agent=names.agent_id(row.group_no, row.agent_no),
         priority=row.level,
-        labels=dict(label.split("=", 1) for label in names.labels(row.group_no, row.labels_no)),
+        labels=dict(label.split("=", 1) for label in record.labels),
         fairness_key=row.fairness,
         failures=row.failures,
         crashes=row.crashes,
@@ -228,7 +251,8 @@ def _put_times(job: job_pb2.Job, record: JobRecord) -> None:
         if at_us:
             _put_moment(getattr(job, field), at_us)
     for field, length_us in (
-        ("schedule_to_start", row.schedule_by_us and row.schedule_by_us - max(row.accepted_us, row.not_before_us)),
+        # Not from `not_before_us`: after a failure that is the time of the next try.
+        ("schedule_to_start", row.schedule_by_us and row.schedule_by_us - row.order_us),
         ("run_timeout", row.run_timeout_us),
         ("total_timeout", row.total_by_us and row.total_by_us - row.accepted_us),
     ):

@@ -1,36 +1,44 @@
-"""The job service: submitting, reading, following and cancelling jobs.
+"""The job service: submitting, reading, following and steering jobs.
 
 Submissions are converted, handed to the engine and answered after the commit; nothing here waits a job at a time.
-A stream of batches is read ahead of its answers only so far (`STREAM_BATCHES_MAX`, and jobs of all streams together
-within the engine's mailbox): beyond that it is not read, and gRPC's flow control holds the submitter.
+A stream of batches is read ahead of its answers only so far (`STREAM_BATCHES_MAX`, and jobs and payloads of all streams
+together within half of the engine's mailbox): beyond that it is not read, and gRPC's flow control holds the submitter.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 import grpc.aio
 
+from broker.control.acts import ACTOR
 from broker.control.directory import Directory
 from broker.control.filters import conditions_of, once, wrong_value
 from broker.control.names import split_job, split_parent
-from broker.dispatch.messages import CancelRequested, JobAccepted, JobSubmitted, Reply, RequestRefused
-from broker.dispatch.model import AgentNo, GroupNo, JobKey, JobState, OperationPolicy
+from broker.control.policies import Policies
+from broker.dispatch.explain import explain_final, explain_job
+from broker.dispatch.messages import (
+    CancelRequested,
+    HeldDecision,
+    HeldResolved,
+    JobAccepted,
+    JobSubmitted,
+    Reply,
+    RequestRefused,
+)
+from broker.dispatch.model import NO_JOB, AgentNo, GroupNo, JobKey, JobState
 from broker.engine import Engine
 from broker.errors import (
     MalformedError,
-    MeshError,
-    NotBuiltError,
     NotFoundError,
     StoppingError,
     StoreBusyError,
     WrongStateError,
 )
 from broker.rpc import pages
-from broker.rpc.job_convert import job_of, submission_of, uuid_text
+from broker.rpc.job_convert import job_of, repeat_of, submission_of, uuid_text
 from broker.rpc.status import InvalidMessageError, error_of, status_of
 from broker.rpc.watch import JobFeed, Watcher
 from broker.settings import Settings
@@ -44,6 +52,12 @@ WATCH_JOBS_MAX: Final = 500
 """Jobs in one message of a watch."""
 LOOKUPS_MAX: Final = 1_000
 FILTER_FIELDS: Final = ("state", "group", "operation", "agent")
+REPEATABLE: Final = frozenset({JobState.FAILED, JobState.CANCELLED, JobState.DEAD})
+DECISIONS: Final = {
+    pb.HELD_RESOLUTION_RETRY: HeldDecision.RETRY,
+    pb.HELD_RESOLUTION_FAIL: HeldDecision.FAIL,
+    pb.HELD_RESOLUTION_SUCCEED: HeldDecision.SUCCEED,
+}
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -51,37 +65,36 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class Names:
     """Numbers of a record to the names that people know."""
 
-    def __init__(self, directory: Directory, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, directory: Directory) -> None:
         self.group_name = directory.group_name
         self.environment_name = directory.environment_name
         self.agent_id = directory.agent_id
 
-    def labels(self, group_no: GroupNo, labels_no: int) -> frozenset[str]:
-        """Labels of a numbered set, as `key=value` texts."""
-        return self._engine.dispatcher(group_no).ledger.queue.by_no[labels_no].labels
-
 
 class Room:
-    """A number of jobs that may be under way; who comes first gets room first."""
+    """Jobs, and bytes of payloads, that may be under way; who comes first gets room first."""
 
-    def __init__(self, jobs_max: int) -> None:
+    def __init__(self, jobs_max: int, bytes_max: int) -> None:
         self._jobs_max = jobs_max
-        self._used = 0
+        self._bytes_max = bytes_max
+        self._jobs = 0
+        self._bytes = 0
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
 
-    async def enter(self, jobs: int) -> None:
+    async def enter(self, jobs: int, size: int) -> None:
         """Wait until so many fit. More than there can ever be fit when nothing else is under way."""
         async with self._turn:
-            while self._used and self._used + jobs > self._jobs_max:
+            while self._jobs and (self._jobs + jobs > self._jobs_max or self._bytes + size > self._bytes_max):
                 self._freed.clear()
                 await self._freed.wait()
-            self._used += jobs
+            self._jobs += jobs
+            self._bytes += size
 
-    def leave(self, jobs: int) -> None:
+    def leave(self, jobs: int, size: int) -> None:
         """They are answered."""
-        self._used -= jobs
+        self._jobs -= jobs
+        self._bytes -= size
         self._freed.set()
 
 
@@ -94,10 +107,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._store = store
         self._feed = feed
         self._limits = settings.limits
-        self._wanted_policy = settings.dispatch.operation_policy()
-        self._policies: dict[GroupNo, OperationPolicy] = {}
-        self._names = Names(directory, engine)
-        self._room = Room(settings.limits.mailbox_submissions // 2)
+        self._policies = Policies(engine, settings)
+        self._names = Names(directory)
+        limits = settings.limits
+        self._room = Room(limits.mailbox_submissions // 2, limits.mailbox_bytes_max // 2)
         self._is_stopping = False
 
     def stop_accepting(self) -> None:
@@ -166,14 +179,15 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                     answers.put_nowait(refused)
                     continue
                 jobs = len(request.batch.jobs)
-                await self._room.enter(jobs)
+                size = sum([len(job.payload) for job in request.batch.jobs])
+                await self._room.enter(jobs, size)
                 answering = batches.create_task(self._answer(request, answers))
                 # Not in the task: one that is cancelled before its first step never runs.
-                answering.add_done_callback(partial(self._leave, jobs))
+                answering.add_done_callback(partial(self._leave, jobs, size))
         return failure
 
-    def _leave(self, jobs: int, _: "asyncio.Task[None]") -> None:
-        self._room.leave(jobs)
+    def _leave(self, jobs: int, size: int, _: "asyncio.Task[None]") -> None:
+        self._room.leave(jobs, size)
 
     async def _answer(
         self,
@@ -192,13 +206,15 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         """Add one result a job, in order. Raises MeshError if the batch as a whole is refused."""
         target = self._directory.target(request.parent)
         self._refuse_when_away()
-        policy = self._policy(target.group_no)
+        policies = self._policies.in_group(target.group_no)
         now_us = self._engine.clock.now_us()
         payload_bytes_max = self._limits.payload_bytes_max
+        environment_no, ticket = target.environment_no, self._engine.ticket
         events: list[JobSubmitted | MalformedError] = []
         for spec in request.jobs:
             try:
-                events.append(submission_of(spec, policy, target.environment_no, now_us, payload_bytes_max))
+                policy = policies.of(spec.operation)
+                events.append(submission_of(spec, ticket(), policy, environment_no, now_us, payload_bytes_max))
             except MalformedError as error:
                 events.append(error)
         good = [event for event in events if type(event) is JobSubmitted]
@@ -246,22 +262,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             text = "the store takes nothing at present; submit again in a moment"
             raise StoreBusyError(text, reason="STORE_UNAVAILABLE")
 
-    def _policy(self, group_no: GroupNo) -> OperationPolicy:
-        """The policy of every operation now, under the number that the group's store knows it by."""
-        found = self._policies.get(group_no)
-        if found is None:
-            stored = self._engine.dispatcher(group_no).ledger.policies
-            wanted = self._wanted_policy
-            same = (policy for policy in stored.values() if replace(policy, no=wanted.no) == wanted)
-            found = next(same, None) or replace(wanted, no=max(stored, default=0) + 1)
-            self._policies[group_no] = found
-        return found
-
     # --- reading ----------------------------------------------------------------------------------------------------
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> job_pb2.Job:
         """One job, with its result."""
-        return job_of(await self._find(request.name), self._names)
+        return await self._shown(await self._find(request.name))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         """A page of an organisation's jobs, newest first."""
@@ -269,7 +274,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         size = request.page_size or pages.PAGE_SIZE_DEFAULT
         query = self._query(request, before, size + 1)
         records = await self._store.jobs(query) if query.groups else []
-        response = pb.ListJobsResponse(jobs=[job_of(record, self._names) for record in records[:size]])
+        response = pb.ListJobsResponse(jobs=await self._all_shown(records[:size]))
         if len(records) > size:
             for record in records[:size]:
                 before[record.row.group_no] = record.row.job_key
@@ -308,13 +313,27 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             raise NotFoundError(f"there is no job {uuid_text(job_id)}", reason="JOB_NOT_FOUND", resource=name)
         return record
 
+    async def _shown(self, record: JobRecord) -> job_pb2.Job:
+        return (await self._all_shown([record]))[0]
+
+    async def _all_shown(self, records: Sequence[JobRecord]) -> list[job_pb2.Job]:
+        """Jobs for readers, each with the id of the one that it repeats, as far as that is kept."""
+        jobs = [job_of(record, self._names) for record in records]
+        repeated = {record.row.requeued_from for record in records} - {NO_JOB}
+        if repeated:
+            found = await self._store.records(sorted(repeated))
+            ids = {one.row.job_key: uuid_text(one.row.job_id) for one in found}
+            for job, record in zip(jobs, records, strict=True):
+                job.requeued_from = ids.get(record.row.requeued_from, "")
+        return jobs
+
     # --- following --------------------------------------------------------------------------------------------------
 
     async def WatchJobs(self, request: pb.WatchJobsRequest, context: Context) -> AsyncIterator[pb.WatchJobsResponse]:
         """Each change after its commit. With job ids, their states now come first, so that nothing is missed."""
         groups = self._watched_groups(request.parent)
         wanted = frozenset(request.job_ids)
-        watcher = self._feed.watch(frozenset(groups), self._limits.watch_queue_max, request.resume_token)
+        watcher = await self._feed.watch(frozenset(groups), self._limits.watch_queue_max, request.resume_token)
         try:
             await context.send_initial_metadata(())
             known: set[JobKey] = set()
@@ -380,20 +399,44 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         if isinstance(reply, RequestRefused) and record.row.state != JobState.CANCELLED:
             text = f"job {uuid_text(row.job_id)} is {record.row.state}; what is final stays as it is"
             raise WrongStateError(text, reason=reply.reason, resource=request.name, state=record.row.state)
-        return pb.CancelJobResponse(job=job_of(record, self._names))
+        return pb.CancelJobResponse(job=await self._shown(record))
 
     async def RequeueJob(self, request: pb.RequeueJobRequest, context: Context) -> job_pb2.Job:
-        """Not built yet."""
-        raise _not_built("RequeueJob", "submit the job again under a new id")
+        """Make a new job from one that did not succeed; it goes to the group that had it."""
+        record = await self._find(request.name)
+        group_no, state = record.row.group_no, record.row.state
+        if state not in REPEATABLE:
+            text = f"job {uuid_text(record.row.job_id)} is {state}; only what is failed, dead or cancelled is requeued"
+            raise WrongStateError(text, reason="JOB_NOT_REQUEUABLE", resource=request.name, state=state)
+        self._refuse_when_away()
+        policy = self._policies.in_group(group_no).of(record.row.operation)
+        repeat = repeat_of(record, self._engine.ticket(), policy)
+        (reply,) = await self._engine.submit(group_no, [repeat])
+        if isinstance(reply, RequestRefused):
+            raise error_of(reply)
+        organisation, _ = split_job(request.name)
+        return await self._shown(await self._find(f"organizations/{organisation}/jobs/{uuid_text(repeat.job_id)}"))
 
     async def ResolveHeldJob(self, request: pb.ResolveHeldJobRequest, context: Context) -> job_pb2.Job:
-        """Not built yet."""
-        raise _not_built("ResolveHeldJob", "cancel the held job and submit it again under a new id")
+        """Carry out what a person decides about a held job. The comment stays with who decided."""
+        row = (await self._find(request.name)).row
+        decision = DECISIONS[request.resolution]
+        actor = f"{ACTOR}: {request.comment}" if request.comment else ACTOR
+        reply = await self._engine.ask(row.group_no, lambda ticket: HeldResolved(ticket, row.job_key, decision, actor))
+        record = await self._find(request.name)
+        if isinstance(reply, RequestRefused):
+            text = f"job {uuid_text(row.job_id)} is {record.row.state}; only about a held job something is to decide"
+            raise WrongStateError(text, reason=reply.reason, resource=request.name, state=record.row.state)
+        return await self._shown(record)
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
-        """Not built yet."""
-        raise _not_built("ExplainJob", "GetJob shows state, agent and failure")
-
-
-def _not_built(method: str, instead: str) -> MeshError:
-    return NotBuiltError(f"{method} is not served by this version; {instead} (docs/roadmap.md says what comes)")
+        """Why the job is where it is, by the books that decide about it."""
+        row = (await self._find(request.name)).row
+        said = explain_job(self._engine.dispatcher(row.group_no).ledger, row.job_key)
+        if said is None:  # final since it was read, if not before
+            said = explain_final((await self._find(request.name)).row)
+        response = pb.ExplainJobResponse(summary=said.summary, next_step=said.next_step)
+        for verdict in said.verdicts:
+            agent = self._directory.agent_id(row.group_no, verdict.agent)
+            response.agents.add(agent=agent, eligible=verdict.can_take, reason=verdict.why)
+        return response

@@ -7,6 +7,8 @@ it ends, and `probe` calls the own port like a stranger would: what it finds is 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import grpc
@@ -16,12 +18,17 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[i
 from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]  # has no stubs
 
 from broker.errors import ConfigError
+from broker.rpc import accepting
 from broker.rpc.interceptors import ContractInterceptor
 from broker.settings import LimitSettings
 
 PROBE_WAIT_S: Final = 2.0
 REOPEN_WAIT_S: Final = 0.05
-ACCEPTING_LOOP: Final = "_server_main_loop"
+"""Between two tries while the socket of the server that ended is still closing."""
+REOPEN_FAILED_WAIT_S: Final = 1.0
+"""Between two tries when opening failed for another reason."""
+STREAMS_WAIT_S: Final = 30 * 24 * 3_600.0
+"""How long the streams of a server that ended may go on."""
 KEEPALIVE_MS: Final = 10_000
 PING_TIMEOUT_MS: Final = 5_000
 PING_INTERVAL_MIN_MS: Final = 5_000
@@ -52,19 +59,27 @@ class Listener:
         self._options = options
         self._on_restart = [on_restart]
         self._servers: list[grpc.aio.Server] = []
-        self._reopening: asyncio.Task[None] | None = None
+        self._ended: set[grpc.aio.Server] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._is_stopping = False
 
     async def start(self) -> None:
         """Listen; `address` has the real port from now on. Raises ConfigError if the port is taken."""
+        accepting.guard(asyncio.get_running_loop())
         await self._open()
 
     async def stop(self, grace_s: float) -> None:
         """Refuse new calls, give those that run so long, then end them."""
         self._is_stopping = True
-        if self._reopening is not None:
-            self._reopening.cancel()
-        await asyncio.gather(*(server.stop(grace_s) for server in self._servers), return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(_stop(server, grace_s) for server in self._servers))
+
+    @property
+    def servers(self) -> int:
+        """How many servers there are: the one that accepts, and those that ended and still have streams."""
+        return len(self._servers)
 
     def tell(self, on_restart: Callable[[str], None]) -> None:
         """Call this too with the listener's name, each time that it was opened again."""
@@ -89,33 +104,59 @@ class Listener:
         except RuntimeError as error:
             text = f"{self.name}: cannot listen on {self.address} (is another broker there?): {error}"
             raise ConfigError(text, reason="PORT_TAKEN") from error
-        before = asyncio.all_tasks()
-        await server.start()
+        await accepting.start(server, partial(self._accepting_ended, server))
         self.address = f"{self.address.rpartition(':')[0]}:{port}"
         self._servers.append(server)
-        for task in asyncio.all_tasks() - before:
-            if getattr(task.get_coro(), "__name__", "") == ACCEPTING_LOOP:
-                task.add_done_callback(self._accepting_ended)
 
-    def _accepting_ended(self, task: "asyncio.Task[None]") -> None:
-        if self._is_stopping or task.cancelled():
+    def _accepting_ended(self, server: grpc.aio.Server) -> None:
+        if self._is_stopping or server in self._ended:
             return
-        log.error("listener.ended", listener=self.name, address=self.address, why=repr(task.exception()))
-        self._reopening = asyncio.get_running_loop().create_task(self._reopen(), name=f"reopen-{self.name}")
+        self._ended.add(server)
+        for work, what in ((self._retire(server), "retire"), (self._reopen(), "reopen")):
+            task = asyncio.get_running_loop().create_task(work, name=f"{what}-{self.name}")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _retire(self, server: grpc.aio.Server) -> None:
+        """Close the socket of the server that ended, let its streams go on to their end, then forget it."""
+        log.error("listener.ended", listener=self.name, address=self.address, why=repr(await _failure(server)))
+        await server.stop(STREAMS_WAIT_S)
+        self._servers.remove(server)
+        self._ended.discard(server)
+        log.info("listener.retired", listener=self.name, address=self.address)
 
     async def _reopen(self) -> None:
-        """On the same port; the server that ended keeps its live streams, its socket is closed in a moment."""
+        """On the same port, as soon as the server that ended has closed its socket."""
         while True:
             try:
                 await self._open()
             except ConfigError:
                 await asyncio.sleep(REOPEN_WAIT_S)
+            except Exception:
+                log.exception("listener.reopen_failed", listener=self.name, address=self.address)
+                await asyncio.sleep(REOPEN_FAILED_WAIT_S)
             else:
                 break
         self.restarts += 1
         for tell in self._on_restart:
             tell(self.name)
         log.warning("listener.reopened", listener=self.name, address=self.address)
+
+
+async def _failure(server: grpc.aio.Server) -> Exception | None:
+    """Begin to stop a server whose accepting loop has ended; that raises its failure instead of waiting."""
+    try:
+        await server.stop(STREAMS_WAIT_S)
+    except Exception as error:  # noqa: BLE001 - whatever it was that the loop failed of
+        return error
+    return None
+
+
+async def _stop(server: grpc.aio.Server, grace_s: float) -> None:
+    """Stop it, also if its accepting loop has just failed: only the second call waits then."""
+    with suppress(Exception):
+        await server.stop(grace_s)
+    await server.stop(grace_s)
 
 
 class Health:

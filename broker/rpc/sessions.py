@@ -1,14 +1,16 @@
 """The writing side of an agent's stream: one writer, what waits is packed into few frames.
 
 Orders wait by class, and a frame takes them in this order: welcome or reject, heartbeat acknowledgement (only the
-newest), acknowledged outcomes, cancels, assignments. Assignments are bounded by the agent's capacity, acknowledgements
-by what it sent, so an agent that never reads costs a bounded amount and stops nobody else (promise P10).
+newest), acknowledged outcomes, cancels, assignments. Assignments are bounded by the agent's capacity, answers because
+nothing more is taken from an agent that does not read them (`has_room`), so an agent that never reads costs a bounded
+amount and stops nobody else (promise P10).
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, TypeVar
 
 import grpc
 
@@ -16,22 +18,39 @@ from broker.dispatch.messages import (
     AcceptOutcome,
     AssignJob,
     CancelAttempt,
+    DrainAgent,
     EndSession,
+    FinishDrain,
     RefuseOutcome,
     RejectAgent,
     Send,
+    UndrainAgent,
     WelcomeAgent,
 )
 from broker.dispatch.model import AgentNo, JobKey, SessionId
-from broker.rpc.agent_convert import CANCEL_REASONS, duration_of
+from broker.rpc.agent_convert import CANCEL_REASONS, drain_done_of, drain_of, duration_of, undrain_of
 from broker.store.base import Body
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 
-ASSIGN_BYTES: Final = 160
-"""What an assignment costs on the wire besides its payload, at most (identifiers and an operation's name)."""
+ASSIGN_BYTES: Final = 384
+"""What an assignment costs on the wire besides its contents, at most: identifiers, names, durations."""
+ENTRY_BYTES: Final = 8
+"""What an entry of its metadata costs besides key and value."""
+ROOM_FRAMES: Final = 4
+"""Answers of so many full frames may wait for the agent to read them."""
+
+OrderT = TypeVar("OrderT")
 
 END_CODES: Final = {
     "superseded": (grpc.StatusCode.ABORTED, "SUPERSEDED: a newer stream of this agent has taken over"),
+    "disabled": (grpc.StatusCode.FAILED_PRECONDITION, "AGENT_DISABLED: an operator disabled this agent"),
+    "removed": (grpc.StatusCode.PERMISSION_DENIED, "REMOVED: an operator removed this agent from its group"),
+    "overloaded": (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "OVERLOADED: answers were not read for a whole lease; read the stream, then connect again",
+    ),
+    "not_owner": (grpc.StatusCode.UNAVAILABLE, "NOT_OWNER: another broker has taken over the group; connect again"),
+    "failed": (grpc.StatusCode.INTERNAL, "FAILED: an order could not be written, see the broker's log; connect again"),
     "silent": (grpc.StatusCode.DEADLINE_EXCEEDED, "SILENT: nothing was heard for a whole lease; connect again"),
 }
 
@@ -65,11 +84,12 @@ class Session:
         self._now_us = now_us
         self._welcome = welcome
         self._ready = asyncio.Event()
+        self._room = asyncio.Event()
         self._first: deque[agent_pb.BrokerFrame] = deque()
         self._last: agent_pb.BrokerFrame | None = None
         self._heartbeat = 0
-        self._accepted: list[AcceptOutcome] = []
-        self._refused: list[RefuseOutcome] = []
+        self._accepted: deque[AcceptOutcome] = deque()
+        self._refused: deque[RefuseOutcome] = deque()
         self._cancels: deque[CancelAttempt] = deque()
         self._assigns: dict[tuple[JobKey, int], tuple[AssignJob, Body, bytes]] = {}
         self._handlers: dict[type[Send], Callable[[Any], None]] = {
@@ -78,13 +98,32 @@ class Session:
             CancelAttempt: self._cancel,
             WelcomeAgent: self._begin,
             RejectAgent: self._reject,
-            EndSession: self._end,
+            EndSession: lambda order: self.end(order.reason),
+            DrainAgent: lambda order: self._first.append(drain_of(order)),
+            UndrainAgent: lambda order: self._first.append(undrain_of(order)),
+            FinishDrain: lambda order: self._first.append(drain_done_of(order)),
         }
 
     @property
     def backlog(self) -> int:
         """Assignments that were ordered and not handed to gRPC yet."""
         return len(self._assigns)
+
+    @property
+    def unread(self) -> int:
+        """Everything but assignments that was ordered and not handed to gRPC yet."""
+        return len(self._first) + len(self._accepted) + len(self._refused) + len(self._cancels)
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the agent may say more: each thing that it says may be answered."""
+        return self.unread < ROOM_FRAMES * self._jobs_max
+
+    async def wait_for_room(self) -> None:
+        """Return when there is room."""
+        while not self.has_room:
+            self._room.clear()
+            await self._room.wait()
 
     # --- what is to be written --------------------------------------------------------------------------------------
 
@@ -119,6 +158,8 @@ class Session:
         self._cancels.append(order)
 
     def _begin(self, order: WelcomeAgent) -> None:
+        # What was ordered before this Hello was worked and has not left: the dispatcher has taken it back with it.
+        self._assigns.clear()
         self._first.append(agent_pb.BrokerFrame(welcome=self._welcome(order)))
 
     def _reject(self, order: RejectAgent) -> None:
@@ -137,8 +178,9 @@ class Session:
         )
         self._ready.set()
 
-    def _end(self, order: EndSession) -> None:
-        self.ending = END_CODES[order.reason]
+    def end(self, reason: str) -> None:
+        """Have the stream ended; `reason` is a key of `END_CODES`."""
+        self.ending = END_CODES[reason]
         self.ended.set()
 
     # --- the writer -------------------------------------------------------------------------------------------------
@@ -157,52 +199,53 @@ class Session:
     def _pack(self) -> agent_pb.BrokerFrame | None:
         """The next frame, or None if nothing waits."""
         if self._first:
-            return self._first.popleft()
-        frame = agent_pb.BrokerFrame()
-        used = self._pack_acknowledgements(frame) + self._pack_cancels(frame)
-        used += self._pack_assigns(frame)
-        return frame if used else None
+            frame = self._first.popleft()
+        else:
+            frame = agent_pb.BrokerFrame()
+            used = self._pack_acknowledgements(frame) + self._pack_cancels(frame) + self._pack_assigns(frame)
+            if not used:
+                return None
+        if self.has_room:
+            self._room.set()
+        return frame
 
     def _pack_acknowledgements(self, frame: agent_pb.BrokerFrame) -> int:
+        """At most a frame's jobs of each kind: what does not fit goes into the next one."""
         used = 0
         if self._heartbeat:
             frame.heartbeat_ack.seq, frame.heartbeat_ack.epoch = self._heartbeat, self.epoch
             self._heartbeat = 0
             used += 1
-        if self._accepted:
-            frame.outcomes_accepted.job_keys.extend([one.job_key for one in self._accepted])
-            frame.outcomes_accepted.attempts.extend([one.attempt for one in self._accepted])
-            used += len(self._accepted)
-            self._accepted.clear()
-        for refused in self._refused:
-            frame.outcomes_refused.add(job_key=refused.job_key, attempt=refused.attempt, reason=refused.reason)
-            used += 1
-        self._refused.clear()
-        return used
+        accepted = _taken(self._accepted, self._jobs_max)
+        if accepted:
+            frame.outcomes_accepted.job_keys.extend([one.job_key for one in accepted])
+            frame.outcomes_accepted.attempts.extend([one.attempt for one in accepted])
+        refused = _taken(self._refused, self._jobs_max)
+        for one in refused:
+            frame.outcomes_refused.add(job_key=one.job_key, attempt=one.attempt, reason=one.reason)
+        return used + len(accepted) + len(refused)
 
     def _pack_cancels(self, frame: agent_pb.BrokerFrame) -> int:
-        used = 0
-        while self._cancels and used < self._jobs_max:
-            order = self._cancels.popleft()
+        cancels = _taken(self._cancels, self._jobs_max)
+        for order in cancels:
             frame.cancels.add(
                 job_key=order.job_key,
                 attempt=order.attempt,
                 reason=CANCEL_REASONS.get(order.reason, agent_pb.CANCEL_REASON_UNSPECIFIED),
                 grace=duration_of(order.grace_us),
             )
-            used += 1
-        return used
+        return len(cancels)
 
     def _pack_assigns(self, frame: agent_pb.BrokerFrame) -> int:
         used = used_bytes = 0
         for attempt, (order, payload, checkpoint) in self._assigns.items():
-            size = ASSIGN_BYTES + len(payload.content) + len(checkpoint)
+            size = _assign_bytes(payload, checkpoint)
             if used and (used >= self._jobs_max or used_bytes + size > self._bytes_max):
                 break
             used += 1
             used_bytes += size
             self._add_assign(frame, attempt, order, payload, checkpoint)
-        for attempt in list(self._assigns)[:used]:
+        for attempt in list(islice(self._assigns, used)):
             del self._assigns[attempt]
         return used
 
@@ -232,3 +275,15 @@ class Session:
             message.checkpoint = checkpoint
         if order.exclusive:
             message.exclusive = True
+
+
+def _taken(waiting: deque[OrderT], most: int) -> list[OrderT]:
+    """What waited longest, taken out."""
+    return [waiting.popleft() for _ in range(min(most, len(waiting)))]
+
+
+def _assign_bytes(payload: Body, checkpoint: bytes) -> int:
+    size = ASSIGN_BYTES + len(payload.content) + len(checkpoint)
+    for key, value in payload.metadata:
+        size += ENTRY_BYTES + len(key.encode()) + len(value.encode())
+    return size

@@ -19,6 +19,7 @@ from broker.dispatch import reasons
 from broker.dispatch.messages import RequestRefused
 from broker.errors import (
     AgentError,
+    ChangedError,
     ConflictError,
     DeniedError,
     FullError,
@@ -38,12 +39,17 @@ RETRY_AFTER_S: Final = 1.0
 UNAUTHENTICATED: Final = "UNAUTHENTICATED"
 DETAILS_KEY: Final = "grpc-status-details-bin"
 """Where gRPC carries a whole `google.rpc.Status`, in every language."""
+TEXT_BYTES_MAX: Final = 1_024
+FACT_BYTES_MAX: Final = 512
+VIOLATIONS_BYTES_MAX: Final = 2_048
+"""A status travels in the trailers, text and details, and peers refuse 8 KiB of those: what callers sent is cut."""
 
 _CODES: Final[dict[type[MeshError], int]] = {
     MalformedError: code_pb2.INVALID_ARGUMENT,
     NotFoundError: code_pb2.NOT_FOUND,
     ConflictError: code_pb2.ALREADY_EXISTS,
     WrongStateError: code_pb2.FAILED_PRECONDITION,
+    ChangedError: code_pb2.ABORTED,
     FullError: code_pb2.RESOURCE_EXHAUSTED,
     NotBuiltError: code_pb2.UNIMPLEMENTED,
     DeniedError: code_pb2.PERMISSION_DENIED,
@@ -102,8 +108,9 @@ def status_of(error: BaseException) -> status_pb2.Status:
         return _bug(error)
     if error.reason == UNAUTHENTICATED:
         code = code_pb2.UNAUTHENTICATED
-    status = status_pb2.Status(code=code, message=error.text)
-    for detail in _details(error, code):
+    text = _cut(error.text, TEXT_BYTES_MAX)
+    status = status_pb2.Status(code=code, message=text)
+    for detail in _details(error, text, code):
         status.details.add().Pack(detail)
     return status
 
@@ -115,17 +122,18 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseExceptio
     await context.abort(_GRPC_CODES[status.code], status.message, details)
 
 
-def _details(error: MeshError, code: int) -> Iterable[Message]:
-    yield error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.details)
+def _details(error: MeshError, text: str, code: int) -> Iterable[Message]:
+    facts = {name: _cut(value, FACT_BYTES_MAX) for name, value in error.details.items()}
+    yield error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=facts)
     if isinstance(error, InvalidMessageError):
         yield _bad_request((one.field, one.description) for one in error.violations)
     elif isinstance(error, MalformedError):
-        yield _bad_request([(error.details.get("field", ""), error.text)])
-    if "resource" in error.details:
-        yield error_details_pb2.ResourceInfo(resource_name=error.details["resource"], description=error.text)
+        yield _bad_request([(facts.get("field", ""), text)])
+    if "resource" in facts:
+        yield error_details_pb2.ResourceInfo(resource_name=facts["resource"], description=text)
     if isinstance(error, FullError):
         quota = error_details_pb2.QuotaFailure()
-        quota.violations.add(subject=error.details.get("subject", error.reason), description=error.text)
+        quota.violations.add(subject=facts.get("subject", error.reason), description=text)
         yield quota
         yield _retry_info(error.retry_after_s)
     elif code == code_pb2.UNAVAILABLE:
@@ -133,10 +141,24 @@ def _details(error: MeshError, code: int) -> Iterable[Message]:
 
 
 def _bad_request(violations: Iterable[tuple[str, str]]) -> error_details_pb2.BadRequest:
+    """The violations that fit, in their order."""
     bad_request = error_details_pb2.BadRequest()
     for field, description in violations:
-        bad_request.field_violations.add(field=field, description=description)
+        bad_request.field_violations.add(
+            field=_cut(field, FACT_BYTES_MAX), description=_cut(description, FACT_BYTES_MAX)
+        )
+        if bad_request.ByteSize() > VIOLATIONS_BYTES_MAX:
+            del bad_request.field_violations[-1]
+            break
     return bad_request
+
+
+def _cut(text: str, bytes_max: int) -> str:
+    """The text in so many bytes of UTF-8, without a half character at its end."""
+    if len(text) * 4 <= bytes_max:
+        return text
+    content = text.encode(errors="replace")
+    return text if len(content) <= bytes_max else content[: bytes_max - 4].decode(errors="ignore") + " ..."
 
 
 def _retry_info(after_s: float) -> error_details_pb2.RetryInfo:

@@ -7,16 +7,20 @@ or from before this broker took over, is a gap too.
 """
 
 import asyncio
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Final
 
 from broker.dispatch.messages import Notice, Transition
 from broker.dispatch.model import GroupNo, JobKey, group_of
-from broker.errors import MalformedError
+from broker.errors import FullError, MalformedError
 
 REMEMBERED_MAX: Final = 200_000
 """Changes that the feed remembers for those who resume."""
+RESUMED_MAX: Final = 2_000
+"""Remembered changes that one turn of the loop looks at for somebody who resumes."""
 
 
 class Watcher:
@@ -82,32 +86,49 @@ class Watcher:
 class JobFeed:
     """An `Observer` that tells watchers. `seq` is the last commit before it began to listen."""
 
-    def __init__(self, seq: int, remembered_max: int = REMEMBERED_MAX) -> None:
+    def __init__(self, seq: int, watchers_max: int, remembered_max: int = REMEMBERED_MAX) -> None:
         self._seq = seq
         self._since_seq = seq
         self._remembered: deque[tuple[int, JobKey, bool]] = deque()
+        self._watchers_max = watchers_max
         self._remembered_max = remembered_max
         self._watchers: set[Watcher] = set()
 
-    def watch(self, groups: frozenset[GroupNo], keys_max: int, resume_token: str) -> Watcher:
-        """Tell of changes from now on, or from a token on. Raises MalformedError for what is no token."""
+    async def watch(self, groups: frozenset[GroupNo], keys_max: int, resume_token: str) -> Watcher:
+        """Tell of changes from now on, or from a token on; call `leave` in the end.
+
+        Raises MalformedError for what is no token, FullError for one watcher too many.
+        """
+        since_seq = _seq_of(resume_token) if resume_token else self._seq
+        if len(self._watchers) >= self._watchers_max:
+            text = f"{self._watchers_max} watches are open, as many as may be; end one, or try again later"
+            raise FullError(text, reason="WATCHERS_FULL")
         watcher = Watcher(groups, keys_max, self._seq)
-        if resume_token:
-            self._resume(watcher, _seq_of(resume_token))
         self._watchers.add(watcher)
+        try:
+            if resume_token:
+                await self._resume(watcher, since_seq)
+        except BaseException:
+            self.leave(watcher)
+            raise
         return watcher
 
     def leave(self, watcher: Watcher) -> None:
         """The watcher is gone."""
         self._watchers.discard(watcher)
 
-    def _resume(self, watcher: Watcher, seq: int) -> None:
+    async def _resume(self, watcher: Watcher, seq: int) -> None:
+        """Note what was missed, a part at a time: the engine shares this loop. What is new is noted meanwhile."""
         if not self._since_seq <= seq <= self._seq:
             watcher.miss()
-        for at_seq, key, is_new in self._remembered:
-            if at_seq > seq and group_of(key) in watcher.groups:
-                watcher.note(key, is_new=is_new)
         watcher.taken_seq = min(seq, self._seq)
+        missed = list(self._remembered)
+        start = bisect_right(missed, seq, key=itemgetter(0))
+        for at in range(start, len(missed), RESUMED_MAX):
+            for _, key, is_new in missed[at : at + RESUMED_MAX]:
+                if group_of(key) in watcher.groups:
+                    watcher.note(key, is_new=is_new)
+            await asyncio.sleep(0)
         watcher.settle(self._seq)
 
     def on_batch(self, notices: Sequence[Notice], commit_seq: int) -> None:

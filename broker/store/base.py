@@ -127,11 +127,13 @@ class EnvironmentRow(NamedTuple):
 class JobRecord(NamedTuple):
     """A job for readers: its row, the submitter's key, and (from `job` only) its bytes and what happened to it.
 
-    `transitions` in the order of their commits, `attempts` by number.
+    `labels` are the `key=value` texts that it asks of an agent. `transitions` are in the order of their commits,
+    `attempts` by number.
     """
 
     row: JobRow
     idempotency_key: str
+    labels: tuple[str, ...] = ()
     payload: Body | None = None
     result: Body | None = None
     checkpoint: bytes = b""

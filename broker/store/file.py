@@ -74,7 +74,7 @@ def check(connection: StoreConnection, path: Path) -> None:
 def migrate(connection: StoreConnection, path: Path) -> None:
     """Take an older schema to this release's; raise ConfigError for a newer one, which stays as it is."""
     with connection.begin() as transaction:
-        revision, head = migrations.current(transaction), migrations.head()
+        revision, head = migrations.current(transaction), migrations.HEAD
         if revision == head:
             return
         if revision is None:

@@ -2,8 +2,9 @@
 
 import heapq
 import itertools
+import json
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, Select, Table, select
 
@@ -16,12 +17,19 @@ from broker.store.connection import StoreConnection
 
 _JOB = schema.job.c
 _ROW_COLUMNS = [_JOB[name] for name in JobRow._fields]
+_SET = schema.label_set.c
+_LABELS = (
+    select(_SET.labels)
+    .where(_SET.group_no == _JOB.group_no, _SET.labels_no == _JOB.labels_no)
+    .scalar_subquery()
+    .label("labels")
+)
 _KEYS_MAX: Final = 500
 
 
 def find_job(connection: Connection, group_nos: Sequence[GroupNo], job_id: bytes) -> JobRecord | None:
     """The job with this id in one of the groups, with its bytes and history; the newest if several have it."""
-    wanted = select(schema.job).where(_JOB.job_id == job_id, _JOB.group_no.in_(group_nos))
+    wanted = select(schema.job, _LABELS).where(_JOB.job_id == job_id, _JOB.group_no.in_(group_nos))
     row = connection.execute(wanted.order_by(_JOB.accepted_us.desc()).limit(1)).first()
     if row is None:
         return None
@@ -29,6 +37,7 @@ def find_job(connection: Connection, group_nos: Sequence[GroupNo], job_id: bytes
     return JobRecord(
         row=JobRow._make(row[: len(JobRow._fields)]),
         idempotency_key=row.idempotency_key,
+        labels=_labels_of(row.labels),
         payload=body_of(_content(row.payload, blobs, "payload"), row.payload_type, row.metadata),
         result=body_of(_content(row.result, blobs, "result"), row.result_type),
         checkpoint=blobs.get("checkpoint", b""),
@@ -54,19 +63,26 @@ def records(connection: StoreConnection, job_keys: Sequence[JobKey]) -> list[Job
     for start in range(0, len(keys), _KEYS_MAX):
         page = keys[start : start + _KEYS_MAX]
         rows = connection.driver.execute(statements.jobs_by_key(len(page)), page)
-        found += [JobRecord(row=JobRow._make(row[:-1]), idempotency_key=row[-1]) for row in rows]
+        found += map(_record, rows)
     return found
 
 
 def _page(connection: Connection, query: JobQuery, group_no: GroupNo) -> Iterator[JobRecord]:
-    rows = connection.execute(_jobs_of(query, group_no))
-    return (JobRecord(row=JobRow._make(row[:-1]), idempotency_key=row.idempotency_key) for row in rows)
+    return map(_record, connection.execute(_jobs_of(query, group_no)))
+
+
+def _record(row: Sequence[Any]) -> JobRecord:
+    return JobRecord(JobRow._make(row[:-2]), row[-2], _labels_of(row[-1]))
+
+
+def _labels_of(labels: str | None) -> tuple[str, ...]:
+    return tuple(json.loads(labels)) if labels else ()
 
 
 def _jobs_of(query: JobQuery, group_no: GroupNo) -> Select[*tuple[object, ...]]:
     # A range of keys is a group in the order of acceptance: no index is needed, nor one of its own for each filter.
     before = query.before_key.get(group_no) or (group_no + 1) << ACCEPTANCE_BITS
-    wanted = select(*_ROW_COLUMNS, _JOB.idempotency_key)
+    wanted = select(*_ROW_COLUMNS, _JOB.idempotency_key, _LABELS)
     wanted = wanted.where(_JOB.job_key >= group_no << ACCEPTANCE_BITS, _JOB.job_key < before)
     if query.states:
         wanted = wanted.where(_JOB.state.in_(query.states))

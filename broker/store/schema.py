@@ -118,6 +118,7 @@ agent = Table(
     _text("drain_then"),
     _text("link"),
     _number("rank"),
+    _number("stray_until_us"),
     _number("created_us"),
     _number("last_connected_us"),
     _bytes("incarnation"),

@@ -97,7 +97,12 @@ def blobs(count: int) -> str:
     return f"SELECT job_key, content FROM blob WHERE kind = ? AND job_key IN ({marks})"
 
 
+LABELS: Final = (
+    "(SELECT labels FROM label_set WHERE label_set.group_no = job.group_no AND label_set.labels_no = job.labels_no)"
+)
+
+
 def jobs_by_key(count: int) -> str:
-    """`JobRow` and idempotency key of `count` jobs, by key."""
+    """`JobRow`, idempotency key and labels (JSON, or NULL) of `count` jobs, by key."""
     marks = ", ".join("?" * count)
-    return f"SELECT {JOB_COLUMNS}, idempotency_key FROM job WHERE job_key IN ({marks}) ORDER BY job_key"
+    return f"SELECT {JOB_COLUMNS}, idempotency_key, {LABELS} FROM job WHERE job_key IN ({marks}) ORDER BY job_key"

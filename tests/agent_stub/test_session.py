@@ -754,12 +754,41 @@ def test_resync_is_answered_by_a_hello_alone_with_all_that_is_unacknowledged(liv
     assert live.outcomes() == {}
 
 
+def test_second_resync_waits_for_the_answer_to_the_first_hello(live: Bench) -> None:
+    """Else that answer is taken for the second one's, and an Assign that crossed the second Hello is run."""
+    live.session.resynced()
+    first = live.frame().hello
+    assert first is not None
+    live.session.resynced()
+    assert live.frames() == []
+    live.welcome(first)
+    second = live.frame().hello
+    assert second is not None
+    assert second.connect_seq == first.connect_seq + 1
+    live.assign((1, 1))
+    assert live.session.held == 0
+
+
 def test_stream_goes_on_while_a_resync_is_answered(live: Bench) -> None:
+    live.assign((1, 1))
+    live.frames()
     live.session.resynced()
     live.frames()
-    live.assign((1, 1))
-    assert live.frame().accepted == [(1, 1)]
+    live.finish((1, 1))
+    assert live.outcomes() == {(1, 1): OutcomeStatus.SUCCEEDED}
     assert live.session.is_live
+
+
+def test_assignment_that_crosses_a_hello_is_dropped_because_the_broker_takes_it_back(live: Bench) -> None:
+    live.session.resynced()
+    hello = live.frame().hello
+    assert hello is not None
+    live.assign((1, 1))
+    assert live.frames() == []
+    assert live.session.held == 0
+    live.welcome(hello)
+    live.assign((1, 2))
+    assert live.frame().accepted == [(1, 2)]
 
 
 # Progress ------------------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bench.end_to_end import AGENTS, WARM_UP_JOBS, flood_round, open_loop
@@ -17,6 +19,6 @@ async def test_flood_measures_a_whole_mesh() -> None:
 
 
 async def test_open_loop_sees_the_outcome_of_every_job() -> None:
-    measured = await open_loop(rate=100.0, seconds=1.0)
+    measured: dict[str, Any] = await open_loop(rate=100.0, seconds=1.0)
 
-    assert measured["p50_ms"]["value"] <= measured["p99_ms"]["value"] <= measured["p999_ms"]["value"]  # type: ignore[index]
+    assert measured["p50_ms"]["value"] <= measured["p99_ms"]["value"] <= measured["p999_ms"]["value"]

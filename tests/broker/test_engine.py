@@ -1,8 +1,9 @@
 """The engine over a real SQLite store: nothing leaves before its commit, and a restart loses nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from broker.dispatch.messages import (
     AgentConnected,
     AssignJob,
     AttemptFinished,
+    EndSession,
     JobAccepted,
     JobSubmitted,
     RequestDone,
@@ -21,7 +23,7 @@ from broker.dispatch.messages import (
 )
 from broker.dispatch.model import AgentNo, DispatchPolicy, GroupNo, JobKey, OperationPolicy, OutcomeStatus, SessionId
 from broker.engine import Engine
-from broker.errors import ConfigError, FullError, NotOwnerError
+from broker.errors import ConfigError, FullError, NotOwnerError, StoreBusyError, StoreFailedError
 from broker.settings import LimitSettings
 from broker.store.base import Body, CommitOutcome, CommitRequest, CommitStatus
 from broker.store.sqlite import SqliteStore
@@ -57,8 +59,9 @@ class Inbox:
         return self.assigned
 
 
-def submission(number: int, content: bytes = b"payload") -> JobSubmitted:
-    return JobSubmitted(0, number.to_bytes(16, "big"), "echo", POLICY, content[:16], body=Body(content))
+def submission(engine: Engine, number: int, content: bytes = b"payload") -> JobSubmitted:
+    job_id, size = number.to_bytes(16, "big"), len(content)
+    return JobSubmitted(engine.ticket(), job_id, "echo", POLICY, content[:16], payload_bytes=size, body=Body(content))
 
 
 @asynccontextmanager
@@ -87,10 +90,10 @@ async def running(path: Path, limits: LimitSettings | None = None) -> AsyncItera
         await store.close()
 
 
-async def connect(engine: Engine, session: SessionId = SESSION, capacity: int = 8) -> Inbox:
-    inbox = Inbox()
+async def connect(engine: Engine, session: SessionId = SESSION, capacity: int = 8, inbox: Inbox | None = None) -> Inbox:
+    inbox = inbox or Inbox()
     assert isinstance(await engine.ask(GROUP, lambda ticket: AgentAdded(ticket, AGENT, "a1")), RequestDone)
-    engine.attach(session, inbox)
+    engine.attach(GROUP, session, inbox)
     hello = AgentConnected(
         AGENT, session, INCARNATION, int(session), capacity, capacity, 1, frozenset({"echo"}), frozenset()
     )
@@ -101,7 +104,7 @@ async def connect(engine: Engine, session: SessionId = SESSION, capacity: int = 
 async def test_engine_answers_each_submission_in_order_and_delivers_the_payload(tmp_path: Path) -> None:
     async with running(tmp_path / "mesh.db") as (engine, _):
         inbox = await connect(engine)
-        replies = await engine.submit(GROUP, [submission(1, b"first"), submission(2, b"second")])
+        replies = await engine.submit(GROUP, [submission(engine, 1, b"first"), submission(engine, 2, b"second")])
         assert [type(reply) for reply in replies] == [JobAccepted, JobAccepted]
         assigned = await inbox.until_assigned(2)
         assert [body.content for _, body, _ in assigned] == [b"first", b"second"]
@@ -109,9 +112,9 @@ async def test_engine_answers_each_submission_in_order_and_delivers_the_payload(
 
 async def test_engine_knows_a_submission_again_after_a_restart(tmp_path: Path) -> None:
     async with running(tmp_path / "mesh.db") as (engine, _):
-        (first,) = await engine.submit(GROUP, [submission(1)])
+        (first,) = await engine.submit(GROUP, [submission(engine, 1)])
     async with running(tmp_path / "mesh.db") as (engine, _):
-        again, other = await engine.submit(GROUP, [submission(1), submission(1, b"other content")])
+        again, other = await engine.submit(GROUP, [submission(engine, 1), submission(engine, 1, b"other content")])
     assert isinstance(first, JobAccepted)
     assert isinstance(again, JobAccepted)
     assert (again.job_key, again.duplicate) == (first.job_key, True)
@@ -121,7 +124,7 @@ async def test_engine_knows_a_submission_again_after_a_restart(tmp_path: Path) -
 
 async def test_engine_settles_two_equal_submissions_of_one_batch(tmp_path: Path) -> None:
     async with running(tmp_path / "mesh.db") as (engine, _):
-        first, second = await engine.submit(GROUP, [submission(1), submission(1)])
+        first, second = await engine.submit(GROUP, [submission(engine, 1), submission(engine, 1)])
     assert isinstance(first, JobAccepted)
     assert isinstance(second, JobAccepted)
     assert (second.job_key, first.duplicate, second.duplicate) == (first.job_key, False, True)
@@ -129,7 +132,7 @@ async def test_engine_settles_two_equal_submissions_of_one_batch(tmp_path: Path)
 
 async def test_engine_gives_the_payload_from_disk_when_the_agent_comes_after_a_restart(tmp_path: Path) -> None:
     async with running(tmp_path / "mesh.db") as (engine, _):
-        await engine.submit(GROUP, [submission(7, b"x" * 10_000)])
+        await engine.submit(GROUP, [submission(engine, 7, b"x" * 10_000)])
     async with running(tmp_path / "mesh.db") as (engine, _):
         inbox = await connect(engine)
         ((order, body, _),) = await inbox.until_assigned(1)
@@ -140,7 +143,7 @@ async def test_engine_gives_the_payload_from_disk_when_the_agent_comes_after_a_r
 async def test_engine_keeps_an_outcome_and_its_result(tmp_path: Path) -> None:
     async with running(tmp_path / "mesh.db") as (engine, store):
         inbox = await connect(engine)
-        await engine.submit(GROUP, [submission(1)])
+        await engine.submit(GROUP, [submission(engine, 1)])
         ((order, _, _),) = await inbox.until_assigned(1)
         done = OutcomeStatus.SUCCEEDED
         finished = AttemptFinished(AGENT, SESSION, order.job_key, 1, done, body=Body(b"result", "text/plain"))
@@ -167,7 +170,7 @@ async def test_engine_sends_nothing_before_the_commit(tmp_path: Path, monkeypatc
             return await commit(request)
 
         monkeypatch.setattr(store, "commit", held)
-        waiting = asyncio.create_task(engine.submit(GROUP, [submission(1)]))
+        waiting = asyncio.create_task(engine.submit(GROUP, [submission(engine, 1)]))
         await is_asked.wait()
         assert not waiting.done()
         assert not inbox.assigned
@@ -189,7 +192,7 @@ async def test_engine_tries_the_same_batch_again_when_it_was_rolled_back(
             return await commit(request)
 
         monkeypatch.setattr(store, "commit", refused_once)
-        (reply,) = await engine.submit(GROUP, [submission(1)])
+        (reply,) = await engine.submit(GROUP, [submission(engine, 1)])
         assert isinstance(reply, JobAccepted)
         assert seen[0] == seen[1]
         assert not engine.is_stalled
@@ -199,15 +202,137 @@ async def test_engine_refuses_submissions_beyond_its_mailbox_and_keeps_none_of_t
     limits = LimitSettings(mailbox_submissions=4, batch_submissions=4)
     async with running(tmp_path / "mesh.db", limits) as (engine, store):
         with pytest.raises(FullError) as caught:
-            await engine.submit(GROUP, [submission(number) for number in range(5)])
+            await engine.submit(GROUP, [submission(engine, number) for number in range(5)])
         assert caught.value.reason == "MAILBOX_FULL"
         assert not await store.live_jobs(GROUP, JobKey(0), 10)
+
+
+async def test_engine_refuses_payloads_beyond_the_bytes_of_its_mailbox(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mib = 1 << 20
+    limits = LimitSettings(mailbox_bytes_max=4 * mib, batch_bytes_max=mib)
+    async with running(tmp_path / "mesh.db", limits) as (engine, store):
+        large = b"x" * mib
+        with pytest.raises(FullError) as caught:
+            await engine.submit(GROUP, [submission(engine, number, large) for number in range(5)])
+        assert caught.value.reason == "MAILBOX_FULL"
+        assert not await store.live_jobs(GROUP, JobKey(0), 10)
+        commits, commit = list[int](), store.commit
+
+        async def counted(request: CommitRequest) -> CommitOutcome:
+            commits.append(len(request.writes[GROUP].inserts))
+            return await commit(request)
+
+        monkeypatch.setattr(store, "commit", counted)
+        assert len(await engine.submit(GROUP, [submission(engine, number, large) for number in range(4)])) == 4
+        assert commits == [1, 1, 1, 1]
+
+
+async def test_engine_tells_everybody_who_waits_when_another_broker_has_the_group(tmp_path: Path) -> None:
+    limits = LimitSettings(batch_submissions=1)
+    async with running(tmp_path / "mesh.db", limits) as (engine, _):
+        inbox = await connect(engine)
+        with closing(sqlite3.connect(tmp_path / "mesh.db")) as other, other:
+            other.execute("UPDATE group_epoch SET epoch = epoch + 1")
+        async with asyncio.timeout(20):
+            in_batch, queued = await asyncio.gather(
+                engine.submit(GROUP, [submission(engine, 1)]),
+                engine.submit(GROUP, [submission(engine, 2)]),
+                return_exceptions=True,
+            )
+        assert isinstance(in_batch, NotOwnerError)
+        assert isinstance(queued, NotOwnerError)
+        assert EndSession(SESSION, "not_owner") in inbox.sends
+        with pytest.raises(NotOwnerError):
+            await engine.ask(GROUP, lambda ticket: AgentAdded(ticket, AgentNo(2), "a2"))
+
+
+class Broken(Inbox):
+    """An outbox with a mistake."""
+
+    def assign(self, order: AssignJob, payload: Body, checkpoint: bytes) -> None:
+        raise RuntimeError("a mistake of this session")
+
+
+async def test_engine_ends_the_session_whose_outbox_fails_and_serves_the_others(tmp_path: Path) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        broken = await connect(engine, inbox=Broken())
+        await engine.submit(GROUP, [submission(engine, 1)])
+        async with asyncio.timeout(20):
+            while EndSession(SESSION, "failed") not in broken.sends:
+                broken.changed.clear()
+                await broken.changed.wait()
+        assert isinstance((await engine.submit(GROUP, [submission(engine, 2)]))[0], JobAccepted)
+
+
+async def test_engine_that_failed_tells_whoever_still_comes(tmp_path: Path) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        engine.fail(RuntimeError("a mistake"))
+        finished = AttemptFinished(AGENT, SESSION, JobKey(1), 1, OutcomeStatus.SUCCEEDED)
+        for call in (
+            engine.submit(GROUP, [submission(engine, 1)]),
+            engine.ask(GROUP, lambda ticket: AgentAdded(ticket, AGENT, "a1")),
+            engine.report(GROUP, [finished]),
+            engine.control(GROUP, AgentAdded(1, AGENT, "a1")),
+        ):
+            with pytest.raises(StoreFailedError, match="the engine has stopped"):
+                async with asyncio.timeout(20):
+                    await call
+
+
+async def test_engine_stops_when_a_payload_is_missing_and_names_the_job(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.db"
+    async with running(path) as (engine, _):
+        (reply,) = await engine.submit(GROUP, [submission(engine, 1, b"x" * 10_000)])
+    assert isinstance(reply, JobAccepted)
+    with closing(sqlite3.connect(path)) as other, other:
+        assert other.execute("DELETE FROM blob").rowcount == 1
+    with pytest.raises(StoreFailedError, match=f"the payload of job {reply.job_key} ") as caught:
+        async with running(path) as (engine, _):
+            await connect(engine)
+    assert caught.value.details == {"job_key": str(reply.job_key)}
+
+
+async def test_engine_gives_an_empty_payload_when_the_job_has_none(tmp_path: Path) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        await engine.submit(GROUP, [submission(engine, 1, b"")])
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        inbox = await connect(engine)
+        ((_, body, _),) = await inbox.until_assigned(1)
+        assert body.content == b""
+
+
+@pytest.mark.parametrize("read", ["find_submissions", "payloads"])
+async def test_engine_reads_again_when_the_store_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        await engine.submit(GROUP, [submission(engine, 1)])
+    async with running(tmp_path / "mesh.db") as (engine, store):
+        reading, refused = getattr(store, read), list[bool]()
+
+        async def busy_once(wanted: Sequence[object]) -> object:
+            if not refused:
+                refused.append(engine.is_stalled)
+                raise StoreBusyError("database is locked")
+            refused.append(engine.is_stalled)
+            return await reading(wanted)
+
+        monkeypatch.setattr(store, read, busy_once)
+        inbox = await connect(engine)
+        (again,) = await engine.submit(GROUP, [submission(engine, 1)])
+        assert isinstance(again, JobAccepted)
+        assert again.duplicate
+        await inbox.until_assigned(1)
+        assert refused[:2] == [False, True]
+        assert not engine.is_stalled
 
 
 async def test_engine_refuses_a_group_that_it_does_not_own(tmp_path: Path) -> None:
     async with running(tmp_path / "mesh.db") as (engine, _):
         with pytest.raises(NotOwnerError):
-            await engine.submit(GroupNo(77), [submission(1)])
+            await engine.submit(GroupNo(77), [submission(engine, 1)])
 
 
 async def test_engine_refuses_to_start_when_the_clock_is_far_behind_the_store(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from broker.dispatch.model import AgentNo, GroupNo, JobKey, JobState
-from broker.dispatch.rows import JobRow, KeyRow, Writes
+from broker.dispatch.rows import JobRow, KeyRow, LabelSetRow, Writes
 from broker.store.base import Body, JobQuery, JobRecord
 from tests.conformance.bench import START_US, StoreBench
 
@@ -99,3 +99,23 @@ async def test_listed_job_has_its_row_and_key_but_no_bytes(bench: StoreBench) ->
     await bench.commit(Writes(inserts=[row], keys=[key], payloads={row.job_key: Body(b"secret")}))
 
     assert await bench.store.jobs(JobQuery((bench.group,))) == [JobRecord(row, "order-1")]
+
+
+async def test_jobs_are_read_with_the_labels_that_they_ask_for(bench: StoreBench) -> None:
+    labelled = bench.job(1, labels_no=1)
+    bare = bench.job(2, labels_no=2)
+    label_sets = [
+        LabelSetRow(bench.group, 1, "file.copy", ("disk=ssd", "zone=eu")),
+        LabelSetRow(bench.group, 2, "file.copy", ()),
+    ]
+    await bench.commit(Writes(inserts=[labelled, bare], label_sets=label_sets))
+
+    expected = {labelled.job_key: ("disk=ssd", "zone=eu"), bare.job_key: ()}
+
+    listed = await bench.store.jobs(JobQuery((bench.group,)))
+    read = await bench.store.records(list(expected))
+    one = await bench.store.job((bench.group,), labelled.job_id)
+    assert {record.row.job_key: record.labels for record in listed} == expected
+    assert {record.row.job_key: record.labels for record in read} == expected
+    assert one is not None
+    assert one.labels == expected[labelled.job_key]

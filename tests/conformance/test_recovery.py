@@ -49,7 +49,7 @@ async def test_group_state_of_a_new_group_is_empty(bench: StoreBench) -> None:
 
 def agent_row(bench: StoreBench, incarnation: bytes) -> AgentRow:
     drain = (8, "ann", "new disk", 9, "pause", "requeue")
-    return AgentRow(AgentNo(1), bench.group, "agent-a", "draining", *drain, "live", 3, 10, 11, incarnation)
+    return AgentRow(AgentNo(1), bench.group, "agent-a", "draining", *drain, "live", 3, 7, 10, 11, incarnation)
 
 
 async def test_group_state_has_what_the_dispatcher_wrote(bench: StoreBench) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 from uuid import UUID
@@ -22,13 +22,18 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from protos.mesh.v1 import admin_service_pb2 as admin
-from protos.mesh.v1 import admin_service_pb2_grpc, job_pb2, job_service_pb2_grpc
+from protos.mesh.v1 import admin_service_pb2_grpc, agent_service_pb2, job_pb2, job_service_pb2_grpc
 from protos.mesh.v1 import job_service_pb2 as pb
 
 WAIT_S = 10.0
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
+DECIDED = {
+    pb.HELD_RESOLUTION_RETRY: job_pb2.JOB_STATE_QUEUED,
+    pb.HELD_RESOLUTION_FAIL: job_pb2.JOB_STATE_FAILED,
+    pb.HELD_RESOLUTION_SUCCEED: job_pb2.JOB_STATE_SUCCEEDED,
+}
 FINAL = (job_pb2.JOB_STATE_SUCCEEDED, job_pb2.JOB_STATE_FAILED, job_pb2.JOB_STATE_CANCELLED, job_pb2.JOB_STATE_DEAD)
 
 
@@ -74,6 +79,8 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
         self.environments = {"prod": _environment("prod", "loaders")}
         self.organizations = {"default": _organization("default")}
         self.agents = [_agent("loaders", "a1"), _agent("default", "a2")]
+        self.steps: deque[Callable[[], object]] = deque()
+        """What happens before the next answers of GetAgent, one for each: a drain goes on while somebody looks."""
         self.watching = asyncio.Event()
         """Set when somebody has begun to watch."""
         self.released = asyncio.Event()
@@ -186,6 +193,36 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
         else:
             await self.move(job.job_id, job_pb2.JOB_STATE_CANCELLED)
         return pb.CancelJobResponse(job=job)
+
+    async def RequeueJob(self, request: pb.RequeueJobRequest, context: Context) -> job_pb2.Job:
+        await self._begin("RequeueJob", context)
+        job = await self._find(request.name, context)
+        if job.state not in FINAL or job.state == job_pb2.JOB_STATE_SUCCEEDED:
+            text = f"job {job.job_id} is not failed, dead or cancelled"
+            await abort(context, status(code_pb2.FAILED_PRECONDITION, text, "JOB_NOT_REQUEUABLE", resource=job.name))
+        spec = pb.JobSpec()
+        spec.CopyFrom(self.specs[UUID(job.job_id).bytes])
+        spec.job_id = UUID(int=len(self.jobs)).bytes
+        spec.ClearField("idempotency_key")
+        await self._accept(job.group, spec)
+        made = self.jobs[spec.job_id]
+        made.requeued_from = job.job_id
+        return made
+
+    async def ResolveHeldJob(self, request: pb.ResolveHeldJobRequest, context: Context) -> job_pb2.Job:
+        await self._begin(f"ResolveHeldJob {request.comment}".rstrip(), context)
+        job = await self._find(request.name, context)
+        if job.state != job_pb2.JOB_STATE_HELD:
+            text = f"job {job.job_id} is not held"
+            await abort(context, status(code_pb2.FAILED_PRECONDITION, text, "JOB_NOT_HELD", resource=job.name))
+        await self.move(job.job_id, DECIDED[request.resolution])
+        return job
+
+    async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
+        await self._begin("ExplainJob", context)
+        await self._find(request.name, context)
+        verdict = pb.AgentVerdict(agent="a1", reason="it is full: 4 of 4 attempts")
+        return pb.ExplainJobResponse(summary="all agents are full", next_step="one has room", agents=[verdict])
 
     async def WatchJobs(self, request: pb.WatchJobsRequest, context: Context) -> AsyncIterator[pb.WatchJobsResponse]:
         await self._begin("WatchJobs", context)
@@ -307,7 +344,85 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
         return admin.ListEnvironmentsResponse(environments=self.environments.values())
 
     async def GetAgent(self, request: admin.GetAgentRequest, context: Context) -> Any:
-        return await self._get({agent.name.rpartition("/")[2]: agent for agent in self.agents}, request.name, context)
+        await self._begin("GetAgent", context)
+        if self.steps:
+            self.steps.popleft()()
+        return await self._agent(request.name, context)
+
+    async def ExplainAgent(self, request: admin.ExplainAgentRequest, context: Context) -> Any:
+        await self._agent(request.name, context)
+        obstacle = admin.PlacementObstacle(reason="paused", message="it is paused by ann")
+        return admin.ExplainAgentResponse(summary="gets nothing new", next_step="resume it", obstacles=[obstacle])
+
+    async def CreateAgent(self, request: admin.CreateAgentRequest, context: Context) -> Any:
+        made = admin.Agent(
+            name=f"{request.parent}/agents/{request.agent_id}",
+            display_name=request.agent_id,
+            status=admin.AGENT_STATUS_AWAITING_SETUP,
+        )
+        self.agents.append(made)
+        return made
+
+    async def DrainAgent(self, request: admin.DrainAgentRequest, context: Context) -> Any:
+        agent = await self._agent(request.name, context, admin.AGENT_STATUS_ACTIVE, admin.AGENT_STATUS_PAUSED)
+        agent.status = admin.AGENT_STATUS_DRAINING
+        agent.drain.mode, agent.drain.then, agent.drain.reason = request.mode, request.then, request.reason
+        agent.drain.operator, agent.drain.remaining = "operator", agent.live
+        agent.drain.started_at.GetCurrentTime()
+        if request.HasField("deadline"):
+            agent.drain.deadline.FromSeconds(agent.drain.started_at.seconds + request.deadline.seconds)
+        return agent
+
+    async def CancelDrain(self, request: admin.CancelDrainRequest, context: Context) -> Any:
+        return self.activate(await self._agent(request.name, context, admin.AGENT_STATUS_DRAINING))
+
+    async def ResumeAgent(self, request: admin.ResumeAgentRequest, context: Context) -> Any:
+        return self.activate(await self._agent(request.name, context, admin.AGENT_STATUS_PAUSED))
+
+    async def DisableAgent(self, request: admin.DisableAgentRequest, context: Context) -> Any:
+        agent = await self._agent(request.name, context)
+        agent.status, agent.disabled_reason = admin.AGENT_STATUS_DISABLED, request.reason
+        agent.live = 0 if request.now else agent.live
+        return agent
+
+    async def EnableAgent(self, request: admin.EnableAgentRequest, context: Context) -> Any:
+        agent = await self._agent(request.name, context, admin.AGENT_STATUS_DISABLED)
+        agent.status, agent.disabled_reason = admin.AGENT_STATUS_STOPPED, ""
+        return agent
+
+    async def DeleteAgent(self, request: admin.DeleteAgentRequest, context: Context) -> Any:
+        agent = await self._agent(request.name, context, admin.AGENT_STATUS_PAUSED, admin.AGENT_STATUS_DISABLED)
+        if not request.validate_only:
+            self.agents.remove(agent)
+        return admin.DeleteAgentResponse(attempts=agent.live)
+
+    def activate(self, agent: admin.Agent) -> admin.Agent:
+        """The drain is over: the agent works."""
+        agent.status = admin.AGENT_STATUS_ACTIVE
+        agent.ClearField("drain")
+        return agent
+
+    def work(self, number: int, remaining: int) -> None:
+        """The drain of an agent goes on; one that holds nothing any more is where its drain leads."""
+        agent = self.agents[number]
+        agent.live = agent.drain.remaining = remaining
+        if remaining:
+            return
+        if agent.drain.mode == agent_service_pb2.DRAIN_MODE_PAUSE:
+            agent.status = admin.AGENT_STATUS_PAUSED
+        else:
+            agent.status = admin.AGENT_STATUS_STOPPED
+            agent.ClearField("drain")
+
+    async def _agent(self, name: str, context: Context, *statuses: int) -> admin.Agent:
+        """The agent, if it is in one of the statuses that allow what is asked."""
+        agent: admin.Agent = await self._get(
+            {agent.name.rpartition("/")[2]: agent for agent in self.agents}, name, context
+        )
+        if statuses and agent.status not in statuses:
+            text = f"{name} is {admin.AgentStatus.Name(agent.status)}: something else must be done first"
+            await abort(context, status(code_pb2.FAILED_PRECONDITION, text, "AGENT_WRONG_STATE", resource=name))
+        return agent
 
     async def ListAgents(self, request: admin.ListAgentsRequest, context: Context) -> Any:
         group = request.parent.rpartition("/")[2]

@@ -12,6 +12,7 @@ from mesh_client import (
     JobState,
     MalformedError,
     MeshClient,
+    MeshClientError,
     MeshTimeoutError,
     NotFoundError,
     UnavailableError,
@@ -186,13 +187,30 @@ async def test_closed_client_says_so(broker: MemoryBroker) -> None:
         await mesh.get(str(uuid4()))
 
 
-@pytest.mark.parametrize("resolution", ["retry", "fail", "succeed"])
-async def test_calls_that_a_broker_does_not_serve_say_so(
-    mesh: MeshClient, resolution: Literal["retry", "fail", "succeed"]
-) -> None:
-    from mesh_client import MeshClientError
+async def test_failed_job_is_requeued_as_a_new_one(mesh: MeshClient, broker: MemoryBroker) -> None:
+    submitted = await mesh.submit("load", b"rows", idempotency_key="order-7")
+    with pytest.raises(WrongStateError, match="not failed, dead or cancelled"):
+        await mesh.requeue(submitted.job_id)
+    await broker.move(submitted.job_id, job_pb2.JOB_STATE_DEAD)
+    view = await mesh.requeue(submitted.job_id)
+    assert (view.requeued_from, view.state, view.idempotency_key) == (submitted.job_id, JobState.QUEUED, "")
+    assert view.job_id != submitted.job_id
 
-    for call in (mesh.requeue, mesh.explain, lambda job_id: mesh.resolve_held(job_id, resolution)):
-        with pytest.raises(MeshClientError) as caught:
-            await call(str(uuid4()))
-        assert caught.value.exit_code == 1
+
+@pytest.mark.parametrize(("resolution", "state"), [("retry", "queued"), ("fail", "failed"), ("succeed", "succeeded")])
+async def test_held_job_is_resolved_as_decided(
+    mesh: MeshClient, broker: MemoryBroker, resolution: Literal["retry", "fail", "succeed"], state: str
+) -> None:
+    submitted = await mesh.submit("load")
+    with pytest.raises(WrongStateError):
+        await mesh.resolve_held(submitted.job_id, resolution)
+    await broker.move(submitted.job_id, job_pb2.JOB_STATE_HELD)
+    assert (await mesh.resolve_held(submitted.job_id, resolution, "I looked")).state == state
+    assert broker.calls["ResolveHeldJob I looked"] == 1
+
+
+async def test_call_that_a_broker_does_not_serve_says_so(mesh: MeshClient, broker: MemoryBroker) -> None:
+    broker.fail_next("ExplainJob", status(code_pb2.UNIMPLEMENTED, "not served by this version", "NOT_BUILT"))
+    with pytest.raises(MeshClientError) as caught:
+        await mesh.explain(str(uuid4()))
+    assert caught.value.exit_code == 1

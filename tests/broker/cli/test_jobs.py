@@ -176,7 +176,15 @@ def test_get_shows_control_characters_of_a_failure_instead_of_obeying_them(mesh:
         assert "[2Jgone" in ended.out
 
 
-@pytest.mark.parametrize("command", ["get", "cancel"])
+@pytest.mark.req("R84")
+def test_explain_names_the_reason_and_each_agents_part(mesh: Mesh) -> None:
+    job_id = mesh("jobs", "submit", "load").lines[0]
+    assert [line.split("  ", 1)[0] for line in mesh("jobs", "explain", job_id).lines] == ["Now", "Until", "Agent a1"]
+    told = mesh("jobs", "explain", job_id, "-o", "json").json
+    assert told["agents"] == [{"agent": "a1", "eligible": False, "reason": "it is full: 4 of 4 attempts"}]
+
+
+@pytest.mark.parametrize("command", ["get", "cancel", "requeue", "explain"])
 def test_job_that_does_not_exist_ends_with_3(command: str, mesh: Mesh) -> None:
     ended = mesh("jobs", command, str(uuid4()))
     assert (ended.code, ended.out) == (3, "")
@@ -224,6 +232,35 @@ def test_cancel_of_a_job_that_has_ended_ends_with_6(mesh: Mesh) -> None:
     ended = mesh("jobs", "cancel", mesh("jobs", "submit", "done").lines[0])
     assert (ended.code, ended.out) == (6, "")
     assert "(JOB_FINAL)" in ended.words
+
+
+def test_requeue_shows_the_new_job_and_what_it_repeats(mesh: Mesh, threaded: BrokerThread) -> None:
+    job_id = mesh("jobs", "submit", "load").lines[0]
+    refused = mesh("jobs", "requeue", job_id)
+    assert (refused.code, refused.out) == (6, "")
+    assert refused.words.endswith(f"(JOB_NOT_REQUEUABLE)\nTry: mesh jobs get {job_id}\n")
+    threaded.run(threaded.broker.move(job_id, job_pb2.JOB_STATE_DEAD))
+    ended = mesh("jobs", "requeue", job_id)
+    assert ended.code == 0
+    assert ["Repeats", job_id] in [line.split() for line in ended.lines]
+    assert "`mesh jobs watch " in ended.words
+
+
+@pytest.mark.parametrize(("decision", "state"), [("retry", "queued"), ("fail", "failed"), ("succeed", "succeeded")])
+def test_resolve_carries_out_what_a_person_decides(
+    decision: str, state: str, mesh: Mesh, threaded: BrokerThread
+) -> None:
+    job_id = mesh("jobs", "submit", "load").lines[0]
+    assert mesh("jobs", "resolve", job_id, decision).code == 6
+    threaded.run(threaded.broker.move(job_id, job_pb2.JOB_STATE_HELD))
+    ended = mesh("jobs", "resolve", job_id, decision, "--comment", "I looked")
+    assert (ended.code, ["State", state] in [line.split() for line in ended.lines]) == (0, True)
+    assert threaded.broker.calls["ResolveHeldJob I looked"] == 1
+    assert ("in the queue again" in ended.words) == (decision == "retry")
+
+
+def test_resolve_takes_the_three_decisions_only(mesh: Mesh) -> None:
+    assert mesh("jobs", "resolve", JOB_ID, "perhaps").code == 2
 
 
 # --- watch ----------------------------------------------------------------------------------------------------------

@@ -65,26 +65,6 @@ def test_organization_is_created_shown_and_listed(mesh: Mesh) -> None:
     assert [line.split()[0] for line in mesh("organizations", "list").lines] == ["ORGANIZATION", "default", "acme"]
 
 
-def test_agents_are_listed_of_all_groups_or_of_one(mesh: Mesh) -> None:
-    every, some = mesh("agents", "list"), mesh("agents", "list", "--group", "default")
-    assert [line.split()[:4] for line in every.lines] == [
-        ["AGENT", "STATUS", "GROUP", "BUSY"],
-        ["a1", "active", "loaders", "1/4"],
-        ["a2", "active", "default", "1/4"],
-    ]
-    assert [line.split()[0] for line in some.lines] == ["AGENT", "a2"]
-
-
-def test_agent_is_shown_with_its_operations_and_labels(mesh: Mesh) -> None:
-    shown = facts(mesh("agents", "get", "a1", "--group", "loaders"))
-    assert (shown["Operations"], shown["Labels"], shown["Busy"]) == ("done", "site=north", "1/4")
-
-
-def test_list_of_nothing_says_so(mesh: Mesh) -> None:
-    ended = mesh("agents", "list", "--group", "empty")
-    assert (ended.code, ended.out, ended.words) == (0, "", "No agents.\n")
-
-
 @pytest.mark.parametrize("collection", ["groups", "environments", "organizations", "agents"])
 def test_what_does_not_exist_ends_with_3_and_shows_the_way(collection: str, mesh: Mesh) -> None:
     ended = mesh(collection, "get", "nope")

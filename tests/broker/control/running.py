@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from broker.clock import EngineClock
+from broker.control.acts import AgentActs
 from broker.control.directory import Directory
 from broker.control.resources import Resources
 from broker.dispatch.model import DispatchPolicy
@@ -22,10 +23,11 @@ class Control(NamedTuple):
     resources: Resources
     engine: Engine
     store: SqliteStore
+    acts: AgentActs
 
 
 @asynccontextmanager
-async def running(folder: Path) -> AsyncIterator[Control]:
+async def running(folder: Path, *, agents_max: int = LimitSettings().agents_max) -> AsyncIterator[Control]:
     store = SqliteStore(folder / "mesh.db")
     await store.open()
     engine = Engine(
@@ -38,11 +40,12 @@ async def running(folder: Path) -> AsyncIterator[Control]:
         seed=1,
     )
     await engine.recover()
-    directory = Directory(store, engine)
+    directory = Directory(store, engine, agents_max)
     await directory.load()
     loop = asyncio.create_task(engine.run())
+    resources = Resources(store, engine, directory)
     try:
-        yield Control(directory, Resources(store, engine, directory), engine, store)
+        yield Control(directory, resources, engine, store, AgentActs(engine, directory, resources))
     finally:
         engine.close()
         await loop

@@ -7,7 +7,7 @@ import pytest
 
 from broker.control.directory import Target
 from broker.dispatch.model import AgentNo, GroupNo
-from broker.errors import MalformedError, NotFoundError, WrongStateError
+from broker.errors import FullError, MalformedError, NotFoundError, WrongStateError
 from broker.store.base import CommitOutcome, CommitRequest
 from tests.broker.control.running import Control, running
 
@@ -65,6 +65,21 @@ async def test_concurrent_calls_make_one_agent(control: Control) -> None:
     assert sorted(agents) == sorted({(no, f"a{index % 3}") for index, no in enumerate(numbers)})
     stored = (await control.store.group_state(GROUP)).agents
     assert sorted((agent.agent_no, agent.agent_id) for agent in stored) == sorted(agents)
+
+
+async def test_group_knows_no_more_agents_than_it_may(tmp_path: Path) -> None:
+    async with running(tmp_path, agents_max=3) as control:
+        await control.resources.create_defaults()
+        await control.resources.create_group("default", "other", "")
+        calls = [control.directory.ensure_agent(GROUP, f"a{number}") for number in range(5)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        assert answers[:3] == [AgentNo(1), AgentNo(2), AgentNo(3)]
+        for refusal in answers[3:]:
+            assert isinstance(refusal, FullError)
+            assert (refusal.reason, refusal.details["subject"]) == ("AGENTS_FULL", PARENT)
+        assert len((await control.store.group_state(GROUP)).agents) == 3
+        assert await control.directory.ensure_agent(GROUP, "a1") == AgentNo(2)
+        assert await control.directory.ensure_agent(GroupNo(2), "a9") == AgentNo(1)
 
 
 async def test_agent_is_made_for_the_others_when_who_asked_first_goes_away(

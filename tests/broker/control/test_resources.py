@@ -44,7 +44,7 @@ async def test_new_group_takes_jobs_at_once_and_logs_centrally(control: Control)
     assert (view.row.slug, view.row.display_name, view.row.description) == ("new-group", "New Group", "free <text>")
     assert view.row.central_logging
     assert (view.agents_active, view.agents_total, view.environments) == (0, 0, ())
-    job = JobSubmitted(0, b"i" * 16, "echo", OperationPolicy(no=1), b"d" * 16)
+    job = JobSubmitted(control.engine.ticket(), b"i" * 16, "echo", OperationPolicy(no=1), b"d" * 16)
     (reply,) = await control.engine.submit(view.row.group_no, [job])
     assert isinstance(reply, JobAccepted)
 
@@ -68,6 +68,37 @@ async def test_one_of_many_concurrent_creates_wins(control: Control) -> None:
     outcomes = await asyncio.gather(*makings, return_exceptions=True)
     assert sum(isinstance(outcome, ConflictError) for outcome in outcomes) == 4
     assert len(control.directory.groups("default")) == 2
+
+
+async def test_concurrent_creates_are_refused_naming_what_exists(control: Control) -> None:
+    makings = [control.resources.create_organisation("same", "") for _ in range(3)]
+    outcomes = await asyncio.gather(*makings, return_exceptions=True)
+    errors = [outcome for outcome in outcomes if isinstance(outcome, ConflictError)]
+    assert [error.details.get("resource") for error in errors] == ["organizations/same"] * 2
+
+
+async def test_create_that_has_begun_is_carried_out_although_who_asked_went_away(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adopt_group, begun, may_go_on = control.store.adopt_group, asyncio.Event(), asyncio.Event()
+
+    async def held(group_no: GroupNo) -> int:
+        begun.set()
+        await may_go_on.wait()
+        return await adopt_group(group_no)
+
+    monkeypatch.setattr(control.store, "adopt_group", held)
+    asking = asyncio.create_task(control.resources.create_group("default", "second", ""))
+    await begun.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    may_go_on.set()
+    await control.resources.create_organisation("after", "")  # its turn comes after that of the group
+    row = control.directory.group("default", "second")
+    job = JobSubmitted(control.engine.ticket(), b"i" * 16, "echo", OperationPolicy(no=1), b"d" * 16)
+    (reply,) = await control.engine.submit(row.group_no, [job])
+    assert isinstance(reply, JobAccepted)
 
 
 async def test_same_id_is_free_in_another_organisation(control: Control) -> None:
@@ -104,7 +135,8 @@ async def test_announced_agent_awaits_its_setup(control: Control) -> None:
     assert control.resources.agents("default") == [view]
     assert control.resources.agents("default", "default") == [view]
     assert control.resources.agent("default", "default", "host-a") == view
-    assert control.resources.agent("default", "default", "host-b") is None
+    with pytest.raises(NotFoundError, match="default/agents/host-b"):
+        control.resources.agent("default", "default", "host-b")
     assert control.resources.group("default", "default").agents_total == 1
     with pytest.raises(MalformedError, match="cannot be kept beside"):
         await control.resources.create_agent("default", "default", "a2", "Another Name")

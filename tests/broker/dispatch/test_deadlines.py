@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.dispatch.deadlines import BUCKET_US, MOVES_STEP_MAX, Deadlines
+from broker.dispatch.deadlines import BUCKET_US, MOVES_STEP_MAX, SORTED_CALL_MAX, STALE_CALL_MAX, Deadlines
 
 MINUTE_US = 60_000_000
 
@@ -77,6 +77,33 @@ def test_near_deadlines_that_were_disarmed_are_forgotten_when_they_are_most() ->
         owners.arm(1, 30)
         owners.disarm(1)
     assert len(owners.deadlines) <= 130
+
+
+def test_stale_half_of_a_large_heap_is_forgotten_in_slices_and_the_rest_wakes_in_order() -> None:
+    owners = Owners()
+    owners.wake(0)
+    for owner in range(1_000):
+        owners.arm(owner, 1_000 - owner)
+    for owner in range(600):
+        before = len(owners.deadlines)
+        owners.disarm(owner)
+        assert before - len(owners.deadlines) <= SORTED_CALL_MAX
+    assert len(owners.deadlines) < 2 * 400 + SORTED_CALL_MAX
+    assert owners.wake(1_000) == list(range(999, 599, -1))
+    assert len(owners.deadlines) == 0
+
+
+def test_stale_entries_in_front_are_thrown_away_a_slice_a_call() -> None:
+    owners = Owners()
+    owners.wake(0)
+    stale = STALE_CALL_MAX + 10
+    owners.due = dict.fromkeys(range(3 * stale), 5)
+    for owner in owners.due:
+        owners.deadlines.arm(owner, 5)
+    for owner in range(stale):
+        del owners.due[owner]
+    assert owners.deadlines.next_us(0) == 5
+    assert len(owners.deadlines) == 3 * stale - STALE_CALL_MAX
 
 
 def test_next_wake_up_is_the_minute_before_a_far_deadline() -> None:

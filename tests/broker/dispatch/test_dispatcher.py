@@ -213,6 +213,16 @@ def test_waiting_job_fails_when_it_was_not_started_in_time(group: GroupBench) ->
     assert (group.row("j1").state, group.row("j1").code) == ("failed", reasons.NOT_STARTED_IN_TIME)
 
 
+def test_mistyped_operations_of_the_past_close_no_group() -> None:
+    group = GroupBench(label_sets_max=2).agents("a")
+    for number in range(5):
+        group.submit(f"j{number}", operation=f"wrok{number}").advance(5)
+        assert group.states[f"j{number}"] == "failed"
+    group.submit("last")
+    assert group.assigned == {"a": ["last"]}
+    group.check_run()
+
+
 def test_schedule_to_start_counts_for_the_first_start_only(group: GroupBench) -> None:
     group.agents("a").submit("j1", schedule_to_start_s=10).start("j1").lose("a").advance(30)
     assert group.states == {"j1": "queued"}

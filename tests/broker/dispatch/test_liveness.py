@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from broker.dispatch.messages import AgentLeft, AgentsHeard
+from broker.dispatch.messages import AgentLeft, AgentsHeard, TimerFired
 from broker.dispatch.model import SECOND_US, Link, Phase
+from tests.broker.dispatch import words
 from tests.broker.dispatch.bench import GroupBench
+
+pytestmark = pytest.mark.req("R03")
 
 
 @pytest.fixture
@@ -301,3 +304,24 @@ def test_end_of_an_old_session_changes_nothing(running: GroupBench) -> None:
     running.connect("a", held=["j1"]).close("a", session=old)
     assert running.phases == {"j1": "accepted"}
     assert running.agent("a").is_present
+
+
+def test_attempt_sent_in_the_turn_after_a_stall_counts_from_that_turn(group: GroupBench) -> None:
+    group.agents("a", slots=2)
+    group.now_us += 4 * SECOND_US
+    group.batch(group.submission("j1"), TimerFired(4 * SECOND_US))
+    assert list(group.agent("a").sent.values()) == [group.now_us]
+
+
+def test_silence_of_many_agents_is_worked_in_slices() -> None:
+    group = GroupBench(expiries_step_max=4)
+    names = [f"a{number}" for number in range(6)]
+    group.agents(*names, slots=3)
+    group.submit(*(f"j{number}" for number in range(18))).start(*(f"j{number}" for number in range(18)))
+    for name in names:
+        group.mute(name)
+    group.advance(group.policy.lease_us / SECOND_US)
+    assert group.assigned == {}
+    ended = [sum("silent" in line for line in words.sends(group, effects)) for _, effects in group.history]
+    assert sum(ended) == len(names)
+    assert max(ended) <= 2, "an agent with three attempts takes a step nearly alone"

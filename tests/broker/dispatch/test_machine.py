@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,26 +12,46 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from broker.dispatch.messages import RejectCause
-from broker.dispatch.model import OnLoss, OutcomeStatus
+from broker.dispatch.model import FINAL_STATES, Admin, DrainEnd, DrainThen, JobState, OnLoss, OutcomeStatus, Spread
 from tests.broker.dispatch.bench import GroupBench
 
-AGENTS = ("a", "b", "c")
+AGENTS = (0, 1, 2)
 OPERATIONS = ("fetch", "store")
+LABELS = ("zone=eu",)
+LIMITS: tuple[dict[str, Any], ...] = (
+    {},
+    {},
+    {"limit_key": "one", "running_max": 1},
+    {"limit_key": "two", "running_max": 2},
+)
 REPORTS = ("accept", "start", "start", "finish", "finish", "fail", "stopped", "stopped", "fenced")
-agent_names = st.sampled_from(AGENTS)
+agent_places = st.sampled_from(AGENTS)
+SETTLED = {*FINAL_STATES, JobState.HELD}
 seconds = st.sampled_from((0.5, 1, 2, 5, 7, 11, 31, 70))
 
 
 class GroupMachine(RuleBasedStateMachine):
-    """Agents come, go, hang and lie; jobs are submitted, cancelled and reported on; the broker is killed."""
+    """Agents come, go, hang and lie, operators act, jobs are submitted, cancelled, reported on; the broker is killed.
 
-    @initialize(seed=st.integers(0, 3), capacity=st.integers(0, 3))
-    def begin(self, seed: int, capacity: int) -> None:
+    There are three agents at a time, known by their place: one that is removed is followed by another.
+    """
+
+    @initialize(seed=st.integers(0, 3), capacity=st.integers(0, 3), spread=st.sampled_from(Spread))
+    def begin(self, seed: int, capacity: int, spread: Spread) -> None:
         self.group = GroupBench(
-            seed, placements_step_max=2, expiries_step_max=3, queue_jobs_max=12, lanes_max=6, agent_classes_max=4
+            seed,
+            spread,
+            placements_step_max=2,
+            expiries_step_max=3,
+            queue_jobs_max=12,
+            lanes_max=6,
+            agent_classes_max=4,
+            label_sets_max=3,
         )
         self.count = 0
-        for name in AGENTS:
+        self.names = ["a", "b", "c"]
+        self.removed: list[str] = []
+        for name in self.names:
             self.group.add(name)
         self.group.connect("a", slots=max(1, capacity), capacity=capacity, operations=OPERATIONS)
 
@@ -44,8 +65,8 @@ class GroupMachine(RuleBasedStateMachine):
     def reporter(self, draw: Any, attempt: str) -> str:
         """The agent that has the attempt, now and then another; only one that is connected can report."""
         holder = self.group.holder(attempt)
-        name = draw(st.sampled_from((holder, holder, holder, *AGENTS)))
-        return name if name in AGENTS and self.group.agent(name).is_present else ""
+        name = draw(st.sampled_from((holder, holder, holder, *self.names)))
+        return name if name in self.names and self.group.agent(name).is_present else ""
 
     @rule(
         operation=st.sampled_from(OPERATIONS),
@@ -57,23 +78,27 @@ class GroupMachine(RuleBasedStateMachine):
         run_timeout_s=st.sampled_from((0, 0, 4)),
         total_timeout_s=st.sampled_from((0, 0, 20, 100)),
         schedule_to_start_s=st.sampled_from((0, 0, 8)),
-        limits=st.sampled_from(({}, {"failures_max": 2, "crashes_max": 1, "bounces_max": 2})),
+        labels=st.sampled_from(((), (), LABELS)),
+        budgets=st.sampled_from(({}, {}, {"failures_max": 2, "crashes_max": 1, "bounces_max": 2})),
+        limit=st.sampled_from(LIMITS),
         again=st.booleans(),
     )
-    def submit(self, limits: dict[str, int], again: bool, **fields: Any) -> None:
+    def submit(self, budgets: dict[str, Any], limit: dict[str, Any], again: bool, **fields: Any) -> None:
         self.count += 1
         job_id = {"id": f"j{self.count - 1}"} if again and self.count > 1 and self.count % 3 == 0 else {}
-        self.group.submit(f"j{self.count}", payload_bytes=self.count, **fields, **limits, **job_id)
+        self.group.submit(f"j{self.count}", payload_bytes=self.count, **fields, **budgets, **limit, **job_id)
 
     @rule(
-        name=agent_names,
+        place=agent_places,
         new=st.booleans(),
         slots=st.integers(1, 3),
         spare=st.integers(0, 1),
-        operations=st.sampled_from((OPERATIONS, ("fetch",), ("store",))),
+        operations=st.sampled_from((OPERATIONS, OPERATIONS, ("fetch",), ("store",))),
+        labels=st.sampled_from((LABELS, ())),
         data=st.data(),
     )
-    def connect(self, name: str, new: bool, slots: int, spare: int, operations: tuple[str, ...], data: Any) -> None:
+    def connect(self, place: int, new: bool, slots: int, spare: int, data: Any, **offer: Any) -> None:
+        name = self.names[place]
         agent = self.group.agent(name)
         held = [f"{self.group.name(key)}#{job.attempt}" for key, job in agent.live.items()]
         held += [f"{self.group.name(key)}#{attempt}" for key, attempt in agent.detached]
@@ -86,7 +111,7 @@ class GroupMachine(RuleBasedStateMachine):
             new=new,
             slots=slots,
             capacity=slots + spare,
-            operations=operations,
+            **offer,
             held=[one for one in kept if one not in ended],
             outcomes=[f"{one}={status}" for one in ended],
         )
@@ -96,37 +121,44 @@ class GroupMachine(RuleBasedStateMachine):
         number = self.group.agent_names[name]
         return [job for job in jobs if job.phase == "adoptable" and job.agent == number]
 
-    @rule(name=agent_names)
-    def connect_late(self, name: str) -> None:
+    @rule(place=agent_places)
+    def connect_late(self, place: int) -> None:
+        name = self.names[place]
         if self.group.agent(name).is_present:
             self.group.connect(name, stale=True)
 
-    @rule(name=agent_names)
-    def resync(self, name: str) -> None:
+    @rule(place=agent_places)
+    def resync(self, place: int) -> None:
+        name = self.names[place]
         agent = self.group.agent(name)
         if agent.is_present:
             self.group.connect(name, resync=True, held=[self.group.name(key) for key in agent.live])
 
-    @rule(name=agent_names)
-    def close(self, name: str) -> None:
+    @rule(place=agent_places)
+    def close(self, place: int) -> None:
+        name = self.names[place]
         if self.group.agent(name).is_present:
             self.group.close(name)
 
-    @rule(name=agent_names)
-    def leave(self, name: str) -> None:
+    @rule(place=agent_places)
+    def leave(self, place: int) -> None:
+        name = self.names[place]
         if self.group.agent(name).is_present:
             self.group.leave(name)
 
-    @rule(name=agent_names)
-    def mute(self, name: str) -> None:
+    @rule(place=agent_places)
+    def mute(self, place: int) -> None:
+        name = self.names[place]
         self.group.mute(name)
 
-    @rule(name=agent_names)
-    def unmute(self, name: str) -> None:
+    @rule(place=agent_places)
+    def unmute(self, place: int) -> None:
+        name = self.names[place]
         self.group.unmute(name)
 
-    @rule(name=agent_names, capacity=st.integers(0, 4))
-    def capacity(self, name: str, capacity: int) -> None:
+    @rule(place=agent_places, capacity=st.integers(0, 4))
+    def capacity(self, place: int, capacity: int) -> None:
+        name = self.names[place]
         if self.group.agent(name).is_present:
             self.group.capacity(name, capacity)
 
@@ -164,6 +196,71 @@ class GroupMachine(RuleBasedStateMachine):
     def cancel(self, data: Any) -> None:
         self.group.cancel(data.draw(st.sampled_from(sorted(self.group.job_names))))
 
+    @rule(place=agent_places)
+    def crash(self, place: int) -> None:
+        """All that the agent has runs, and its process is another one."""
+        name = self.names[place]
+        if self.group.agent(name).is_present:
+            live = [f"{self.group.name(key)}#{job.attempt}" for key, job in self.group.agent(name).live.items()]
+            self.group.start(*live, agent=name)
+            self.group.connect(name, new=True)
+
+    @rule(place=agent_places)
+    def leaving(self, place: int) -> None:
+        name = self.names[place]
+        if self.group.agent(name).is_present:
+            self.group.leaving(name)
+
+    # --- operators --------------------------------------------------------------------------------------------------
+
+    @rule(
+        place=agent_places,
+        ends=st.sampled_from(DrainEnd),
+        then=st.sampled_from(DrainThen),
+        deadline_s=st.sampled_from((0, 0.5, 3, 20)),
+    )
+    def drain(self, place: int, **how: Any) -> None:
+        self.group.drain(self.names[place], **how)
+
+    @rule(place=agent_places, act=st.sampled_from(("cancel_drain", "resume", "enable")))
+    def let_work(self, place: int, act: str) -> None:
+        getattr(self.group, act)(self.names[place])
+
+    @rule(place=agent_places, now=st.booleans())
+    def disable(self, place: int, now: bool) -> None:
+        self.group.disable(self.names[place], now=now)
+
+    @rule(place=agent_places, rank=st.integers(0, 2))
+    def rank(self, place: int, rank: int) -> None:
+        self.group.rank(self.names[place], rank)
+
+    @rule(place=agent_places)
+    def remove(self, place: int) -> None:
+        name = self.names[place]
+        self.group.remove(name)
+        agent = self.group.dispatcher.ledger.agents.get(self.group.agent_names[name])
+        if agent is None or agent.admin is Admin.REMOVED:
+            self.removed.append(name)
+            self.names[place] = f"{name[0]}{len(self.removed)}"
+            self.group.add(self.names[place])
+
+    @precondition(lambda self: self.removed)
+    @rule(data=st.data(), act=st.sampled_from(("enable", "drain", "rank", "remove")))
+    def too_late(self, data: Any, act: str) -> None:
+        """A removed agent says Hello, an operator still wants something of it."""
+        name = data.draw(st.sampled_from(self.removed))
+        self.group.connect(name, slots=1, capacity=1)
+        getattr(self.group, act)(name, *((1,) if act == "rank" else ()))
+
+    @precondition(lambda self: self.group.job_names)
+    @rule(data=st.data(), decision=st.sampled_from(("retry", "retry", "fail", "succeed")))
+    def resolve(self, data: Any, decision: str) -> None:
+        states = self.group.states
+        held = sorted(name for name in states if states[name] == JobState.HELD)
+        self.group.resolve(data.draw(st.sampled_from(held or sorted(states))), decision)
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
     @rule(time_s=seconds)
     def advance(self, time_s: float) -> None:
         self.group.advance(time_s)
@@ -180,17 +277,18 @@ class GroupMachine(RuleBasedStateMachine):
         """In the end everything is settled: agents come back and finish, and no job is left but held ones."""
         group = self.group
         group.check_run()
-        for name in AGENTS:
-            group.connect(name, new=True, slots=3, capacity=3, operations=OPERATIONS)
+        for name in self.names:
+            group.cancel_drain(name).resume(name).enable(name)
+            group.connect(name, new=True, slots=3, capacity=3, operations=OPERATIONS, labels=LABELS)
         for _ in range(200):
-            states = group.states
-            if all(state in {"succeeded", "failed", "cancelled", "dead", "held"} for state in states.values()):
+            if set(group.states.values()) <= SETTLED:
                 break
             group.advance(1)
             for name, phase in list(group.phases.items()):
                 if phase in {"sent", "accepted", "stopping"}:
                     group.finish(name)
-        assert set(group.states.values()) <= {"succeeded", "failed", "cancelled", "dead", "held"}, group.states
+        assert set(group.states.values()) <= SETTLED, group.states
+        assert set(group.dispatcher.ledger.agents) == {group.agent_names[name] for name in self.names}
         group.check_run()
 
 
@@ -217,3 +315,60 @@ def test_dispatcher_stays_sound_under_any_order_of_events() -> None:
 @pytest.mark.soak
 def test_dispatcher_stays_sound_under_any_order_of_many_events() -> None:
     run(examples=3_000, steps=60)
+
+
+# --- the same machine on long walks ---------------------------------------------------------------------------------
+
+OFTEN = {"submit": 4, "report": 6, "connect": 3, "advance": 2, "let_work": 2, "resolve": 1.5, "drain": 1.2}
+SELDOM = {"restart": 0.3, "stall": 0.5, "mute": 0.4, "leave": 0.5, "leaving": 0.5, "remove": 0.7, "disable": 0.7}
+
+
+class Draws:
+    """In a walk it stands for Hypothesis's data: plain chance gets further than a search for the smallest."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = Random(seed)
+
+    def draw(self, strategy: Any) -> Any:
+        strategy = getattr(strategy, "wrapped_strategy", strategy)
+        kind = type(strategy).__name__
+        if kind == "SampledFromStrategy":
+            return self.chance.choice(list(strategy.elements))
+        if kind == "IntegersStrategy":
+            return self.chance.randint(strategy.start, strategy.end)
+        if kind == "BooleansStrategy":
+            return self.chance.random() < 0.5
+        if kind == "JustStrategy":
+            return strategy.value
+        assert kind == "DataStrategy", f"a walk cannot draw from {kind}"
+        return self
+
+
+def walk(seed: int, steps: int) -> None:
+    """Rules by chance and weight; each but the most needed is left out of one walk in five."""
+    draws, machine = Draws(seed), GroupMachine()
+    chance = draws.chance
+
+    def act(one: Any) -> None:
+        one.function(machine, **{name: draws.draw(strategy) for name, strategy in one.arguments.items()})
+
+    act(machine._initialize_rules_to_run[0])
+    rules = [one for one in machine.rules if one.function.__name__ in OFTEN or chance.random() < 0.8]
+    weights = [{**OFTEN, **SELDOM}.get(one.function.__name__, 1) for one in rules]
+    for one in chance.choices(rules, weights, k=steps):
+        if all(may_run(machine) for may_run in one.preconditions):
+            act(one)
+    machine.teardown()
+
+
+@pytest.mark.parametrize("first", range(0, 200, 20))
+def test_dispatcher_stays_sound_on_long_walks(first: int) -> None:
+    for seed in range(first, first + 20):
+        walk(seed, steps=60)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("first", range(1_000, 31_000, 1_000))
+def test_dispatcher_stays_sound_on_many_long_walks(first: int) -> None:
+    for seed in range(first, first + 1_000):
+        walk(seed, steps=100)

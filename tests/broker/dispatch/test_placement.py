@@ -13,6 +13,8 @@ from broker.dispatch.placement import Placement
 from broker.dispatch.queue import LabelSet
 from tests.broker.dispatch.bench import GroupBench
 
+pytestmark = pytest.mark.req("R72")
+
 
 def pool(*agents: Agent, classes_max: int = 32) -> Placement:
     placement = Placement(DispatchPolicy(agent_classes_max=classes_max), {agent.no: agent for agent in agents})
@@ -168,3 +170,15 @@ def test_agent_that_states_less_capacity_keeps_what_it_has(group: GroupBench) ->
 def test_statement_of_capacity_is_ignored_when_it_is_older(group: GroupBench) -> None:
     group.agents("a", slots=2).capacity("a", 0, seq=9).capacity("a", 2, seq=8).submit("j1")
     assert group.queued == ["j1"]
+
+
+def test_suspect_waits_for_the_first_rank_that_works_where_agents_fail_over_in_order() -> None:
+    group = GroupBench(spread="ordered")
+    group.agents("a", "b", slots=2).rank("b", 1)
+    group.submit("s1", "s2").start("s1", "s2").connect("a", new=True)
+    group.start("s1", "s2").connect("a", new=True)
+    assert group.job("s1").is_suspect
+    assert group.job("s2").is_suspect
+    assert group.assigned == {"a": ["s1"]}
+    assert group.queued == ["s2"]
+    assert group.lose("a").assigned == {"b": ["s1"]}

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from broker.dispatch.model import SECOND_US, DispatchPolicy, GroupNo, Job, JobState, OperationPolicy, job_key
 from broker.dispatch.queue import LabelSet, Lane, Queue
 
+pytestmark = pytest.mark.req("R80", "R85")
+
 POLICY = OperationPolicy(no=1)
 
 
@@ -212,8 +214,20 @@ def test_queue_takes_lanes_over_the_bound_when_it_recovers() -> None:
 def test_queue_refuses_a_label_set_over_the_bound() -> None:
     queue = Queue(DispatchPolicy(label_sets_max=1))
     first = queue.label_set("work", ())
+    assert first is not None
+    first.live = 1
     assert queue.label_set("work", ("zone=eu",)) is None
     assert queue.label_set("work", ()) is first
+
+
+def test_queue_forgets_a_label_set_without_live_jobs_for_a_new_one_and_never_gives_its_number_again() -> None:
+    queue = Queue(DispatchPolicy(label_sets_max=1))
+    first = queue.label_set("wrok", ())
+    assert first is not None
+    queue.lane(first, 3, "ann", "")
+    second = queue.label_set("work", ())
+    assert second is not None
+    assert (first.no, second.no, list(queue.by_no), queue.lanes) == (1, 2, [2], {})
 
 
 def test_queue_forgets_lanes_whose_keys_are_used_once() -> None:

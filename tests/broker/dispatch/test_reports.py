@@ -8,6 +8,8 @@ from broker.dispatch.messages import RejectCause
 from broker.dispatch.model import SECOND_US, OutcomeStatus
 from tests.broker.dispatch.bench import GroupBench
 
+pytestmark = pytest.mark.req("R82")
+
 
 @pytest.fixture
 def running(group: GroupBench) -> GroupBench:

@@ -8,6 +8,8 @@ from broker.dispatch import reasons
 from broker.dispatch.model import SECOND_US
 from tests.broker.dispatch.bench import GroupBench
 
+pytestmark = pytest.mark.req("R81")
+
 
 def fail_and_wait(group: GroupBench, name: str) -> float:
     """Fail the latest attempt; the seconds until the next is due."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import count
 
@@ -34,16 +34,19 @@ def hello(
     connect_seq: int = 0,
     held: Sequence[Key] = (),
     outcomes: Sequence[pb.Outcome] = (),
+    labels: Mapping[str, str] | None = None,
+    incarnation: bytes = b"",
 ) -> pb.AgentFrame:
-    """Hello of a process whose incarnation follows from the agent's id."""
+    """Hello of a process whose incarnation follows from the agent's id, unless it is given."""
     said = pb.Hello(
-        incarnation_id=agent.encode().ljust(16, b"-"),
+        incarnation_id=incarnation or agent.encode().ljust(16, b"-"),
         connect_seq=connect_seq or next(_connects),
         operations=operations,
         slots=slots,
         capacity=pb.Capacity(seq=1, attempts=slots),
         held=attempts(*held),
         outcomes=outcomes,
+        labels=labels,
     )
     return pb.AgentFrame(hello=said)
 
@@ -52,8 +55,24 @@ def succeeded(key: Key, content: bytes = b"done") -> pb.Outcome:
     return pb.Outcome(job_key=key[0], attempt=key[1], status=SUCCEEDED, result=job_pb2.Result(content=content))
 
 
+def failed(key: Key) -> pb.Outcome:
+    """For good: it is not tried again."""
+    failure = job_pb2.Failure(code="csv.bad_row", message="line 7", retryable=False)
+    return pb.Outcome(job_key=key[0], attempt=key[1], status=job_pb2.OUTCOME_STATUS_FAILED, failure=failure)
+
+
+def stopped(key: Key) -> pb.Outcome:
+    """Its handler ended because it was told to."""
+    return pb.Outcome(job_key=key[0], attempt=key[1], status=job_pb2.OUTCOME_STATUS_CANCELLED)
+
+
 def key_of(assign: pb.Assign) -> Key:
     return assign.job_key, assign.attempt
+
+
+def tasks_of(*names: str) -> set[asyncio.Task[object]]:
+    """Tasks of the broker's streams."""
+    return {task for task in asyncio.all_tasks() if task.get_name().partition("-")[0] in names}
 
 
 class Peer:
@@ -128,9 +147,16 @@ async def stream_to(address: str, agent: str = "a1", *, identity: str | None = N
 
 
 @asynccontextmanager
-async def agent_on(address: str, agent: str = "a1", *, slots: int = 4) -> AsyncIterator[Peer]:
+async def agent_on(
+    address: str,
+    agent: str = "a1",
+    *,
+    slots: int = 4,
+    labels: Mapping[str, str] | None = None,
+    incarnation: bytes = b"",
+) -> AsyncIterator[Peer]:
     """An agent that was welcomed."""
     async with stream_to(address, agent) as peer:
-        await peer.say(hello(agent, slots=slots))
+        await peer.say(hello(agent, slots=slots, labels=labels, incarnation=incarnation))
         assert (await peer.welcome()).session_id
         yield peer

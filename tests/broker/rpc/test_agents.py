@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import grpc
 import pytest
 
 from broker.app import Broker
-from broker.dispatch.model import AgentNo, GroupNo, Link
-from broker.rpc.agents import HelloRate
+from broker.dispatch.messages import DrainCancelled, DrainRequested
+from broker.dispatch.model import AgentNo, DrainEnd, DrainThen, GroupNo, Link
+from broker.rpc.intake import HelloRate
 from broker.store.base import CommitOutcome, CommitRequest, CommitStatus
 from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as pb
@@ -27,6 +29,7 @@ from tests.broker.rpc.peer import (
     key_of,
     stream_to,
     succeeded,
+    tasks_of,
 )
 from tests.broker.running import PARENT, WAIT_S, Api, api_of, channel_to, echo, raw_stream, refused, settings_of
 
@@ -58,11 +61,6 @@ class Notices:
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()
-
-
-def tasks_of(*names: str) -> set[asyncio.Task[object]]:
-    """Tasks of the broker's streams."""
-    return {task for task in asyncio.all_tasks() if task.get_name().partition("-")[0] in names}
 
 
 async def status_of(api: Api, agent: str) -> str:
@@ -197,6 +195,14 @@ async def test_stream_ends_when_no_hello_comes(broker: Broker, monkeypatch: pyte
     assert "no Hello within 0.05 s" in text
 
 
+async def test_stream_that_is_closed_before_hello_is_told_so(broker: Broker) -> None:
+    async with stream_to(broker.mesh_address) as agent:
+        await agent.call.done_writing()
+        code, text = await agent.ending()
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert text == "the stream was closed before its Hello; send it as the first frame"
+
+
 async def test_hello_that_breaks_the_contract_names_the_field(broker: Broker) -> None:
     async with stream_to(broker.mesh_address) as agent:
         frame = hello("a1")
@@ -209,7 +215,7 @@ async def test_hello_that_breaks_the_contract_names_the_field(broker: Broker) ->
 
 def test_hellos_are_admitted_at_their_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 100.0
-    monkeypatch.setattr("broker.rpc.agents.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("broker.rpc.intake.time.monotonic", lambda: now_s)
     rate = HelloRate(2)
     assert [rate.admits() for _ in range(3)] == [True, True, False]
     now_s = 100.5
@@ -546,3 +552,266 @@ async def test_agents_are_held_off_and_asked_again_when_the_store_takes_nothing(
         assert list((await agent.welcome()).verdicts) == [pb.VERDICT_KEEP]
         await agent.say(pb.AgentFrame(outcomes=[succeeded(key_of(assign))]))
         assert (await agent.frame_with("outcomes_accepted")).outcomes_accepted == attempts(*held)
+
+
+# --- an agent that says too much ------------------------------------------------------------------------------------
+
+SHORT_LEASE = {
+    "heartbeat_s": 0.05,
+    "idle_heartbeat_s": 0.1,
+    "suspect_s": 0.3,
+    "lease_s": 1.0,
+    "margin_s": 0.2,
+    "reconnect_grace_s": 0.1,
+    "accept_timeout_s": 0.5,
+}
+
+
+async def test_agent_that_reads_no_answers_is_bounded_and_cut_off_after_a_lease(tmp_path: Path) -> None:
+    settings = settings_of(
+        tmp_path,
+        dispatch={**SHORT_LEASE, "bounces_max": 1_000},
+        limits={"frame_jobs_max": 16, "mailbox_reports": 128, "batch_reports": 64},
+    )
+    async with Broker(settings) as broker, api_of(broker) as api, stream_to(broker.mesh_address) as deaf:
+        await deaf.say(hello("a1", slots=40))
+        await deaf.welcome()
+        await until_blocked(broker, api)
+        (session,) = broker.agents.sessions
+        unread = [0]
+
+        async def talk() -> None:
+            for number in range(100_000):  # ends by its stream's end
+                keys = [(key, 1) for key in range(number * 100 + 1, number * 100 + 101)]
+                await deaf.say(pb.AgentFrame(accepted=attempts(*keys), heartbeat=pb.Heartbeat(seq=number + 1)))
+                unread.append(session.unread)
+
+        serving = tasks_of("read", "write")
+        talking = asyncio.create_task(talk())
+        _, pending = await asyncio.wait(serving, timeout=WAIT_S)
+        assert not pending
+        talking.cancel()
+        await asyncio.gather(talking, return_exceptions=True)
+    assert session.ending is not None
+    code, text = session.ending
+    assert (code, text.partition(":")[0]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+    assert 64 <= max(unread) <= 64 + 128 + 64 + 16  # its own bound, and what was under way already
+    assert len(unread) > 20
+
+
+async def test_hello_that_nobody_asked_for_ends_the_stream(broker: Broker) -> None:
+    async with agent_on(broker.mesh_address, "a1") as agent:
+        await agent.say(hello("a1"))
+        assert await agent.ending() == (
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "Hello is said once on a stream, and again only when `resync` asks for it",
+        )
+
+
+async def test_hello_again_is_held_to_the_rate_and_asked_for_once_more(
+    broker: Broker, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    admitted = iter((True, False, True))  # the first Hello, then the answers to two resyncs
+    monkeypatch.setattr("broker.rpc.intake.HelloRate.admits", lambda rate: next(admitted))
+    async with agent_on(broker.mesh_address) as agent:
+        stall = Stall(broker, monkeypatch)
+        submitting = asyncio.create_task(api.submit_echo())
+        await stall.refused.wait()
+        await agent.say(pb.AgentFrame(outcomes=[succeeded((5, 1))]))
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1)))
+        await agent.frame_with("heartbeat_ack")
+        stall.end()
+        await submitting
+        for seq, why in ((2, "the store was away"), (3, "more agents said Hello at once than allowed")):
+            await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=seq)))
+            assert (await agent.frame_with("resync", "welcome")).resync.reason == why
+            await agent.say(hello("a1"))
+        assert (await agent.welcome()).session_id
+
+
+@pytest.mark.parametrize("name", ["outcomes", "rejected", "progress"])
+async def test_frame_about_more_attempts_than_an_agent_can_hold_ends_its_stream(broker: Broker, name: str) -> None:
+    frame = pb.AgentFrame()
+    for _ in range(65_537):
+        entry = getattr(frame, name).add(job_key=1)
+        if name == "outcomes":
+            entry.status = job_pb2.OUTCOME_STATUS_CANCELLED
+    async with agent_on(broker.mesh_address) as agent:
+        await agent.say(frame)
+        code, text = await agent.ending()
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
+    assert text == f"{name} has 65537 entries; an agent holds at most 65536 attempts"
+
+
+# --- the broker has no room -----------------------------------------------------------------------------------------
+
+
+async def test_heartbeats_are_answered_while_the_reports_are_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(
+        tmp_path, dispatch={"heartbeat_s": 0.05}, limits={"mailbox_reports": 4, "batch_reports": 4, "frame_jobs_max": 4}
+    )
+    async with Broker(settings) as broker, agent_on(broker.mesh_address) as agent:
+        may_commit, is_committing = asyncio.Event(), asyncio.Event()
+        commit: Callable[[CommitRequest], Awaitable[CommitOutcome]] = broker.store.commit
+
+        async def held(request: CommitRequest) -> CommitOutcome:
+            is_committing.set()
+            await may_commit.wait()
+            return await commit(request)
+
+        async with api_of(broker) as api:
+            monkeypatch.setattr(broker.store, "commit", held)
+            submitting = asyncio.create_task(api.submit_echo())
+            await is_committing.wait()
+            reports = [succeeded((number, 1)) for number in range(1, 21)]
+            await agent.say(pb.AgentFrame(outcomes=reports))
+            reasons = []
+            for seq in (1, 2, 3):
+                await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=seq)))
+                while (frame := await agent.frame_with("heartbeat_ack", "resync")).HasField("resync"):
+                    reasons.append(frame.resync.reason)
+                assert frame.heartbeat_ack.seq == seq
+            may_commit.set()
+            (result,) = await submitting
+        assert reasons == ["the broker had no room"]
+        await agent.say(hello("a1", held=[(result.job_key, 1)], outcomes=reports))
+        assert list((await agent.welcome()).verdicts) == [pb.VERDICT_KEEP]
+        answered = set[int]()
+        while len(answered) < 20:
+            answered |= {one.job_key for one in (await agent.frame_with("outcomes_refused")).outcomes_refused}
+
+
+async def test_goodbye_is_a_clean_leave_although_the_store_is_away(
+    broker: Broker, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notices = Notices(broker)
+    async with agent_on(broker.mesh_address) as agent:
+        stall = Stall(broker, monkeypatch)
+        submitting = asyncio.create_task(api.submit_echo())
+        await stall.refused.wait()
+        await agent.say(pb.AgentFrame(goodbye=pb.Goodbye(reason="stopped by its operator")))
+        assert await agent.ending() == (grpc.StatusCode.OK, "")
+    stall.end()
+    await submitting
+    await notices.until(lambda: stored_agent(broker) in (Link.GONE, Link.LEFT))
+    assert await status_of(api, "a1") == "STOPPED"
+
+
+# --- what a refused Hello leaves ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda frame: frame.hello.held.attempts.append(1),
+        lambda frame: frame.started.attempts.append(1),
+    ],
+)
+async def test_hello_that_is_refused_makes_no_agent(
+    broker: Broker, api: Api, add: Callable[[pb.AgentFrame], None]
+) -> None:
+    async with stream_to(broker.mesh_address, "a7") as agent:
+        frame = hello("a7")
+        add(frame)
+        await agent.say(frame)
+        assert (await agent.ending())[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert not (await api.admin.ListAgents(admin_pb.ListAgentsRequest(parent=PARENT), timeout=WAIT_S)).agents
+
+
+async def test_agent_is_refused_when_its_group_knows_as_many_as_it_may(tmp_path: Path) -> None:
+    async with Broker(settings_of(tmp_path, limits={"agents_max": 1})) as broker:
+        async with agent_on(broker.mesh_address, "a1"), stream_to(broker.mesh_address, "a2") as second:
+            await second.say(hello("a2"))
+            code, text = await second.ending()
+        async with agent_on(broker.mesh_address, "a1") as again:
+            await again.settled()
+    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert text.startswith(f"{PARENT} knows 1 agents")
+
+
+# --- what an agent says of its machine ------------------------------------------------------------------------------
+
+
+@pytest.mark.req("R62")
+async def test_agent_shows_the_machine_that_it_told_of_in_hello(broker: Broker, api: Api) -> None:
+    async with stream_to(broker.mesh_address) as agent:
+        frame = hello("a1")
+        said = {"version": "1.2.3", "host": "plant-7", "pid": 4_711, "user": "mesh", "os": "Linux", "ip": "10.0.0.7"}
+        for field, value in said.items():
+            setattr(frame.hello, field, value)
+        frame.hello.time_zone = "CET"
+        frame.hello.started_at.seconds = 1_700_000_000
+        await agent.say(frame)
+        await agent.welcome()
+    shown = await api.admin.GetAgent(admin_pb.GetAgentRequest(name=f"{PARENT}/agents/a1"), timeout=WAIT_S)
+    assert {field: getattr(shown, field) for field in said} == said
+    assert (shown.time_zone, shown.started_at.seconds) == ("CET", 1_700_000_000)
+    host, _, port = shown.peer.rpartition(":")
+    assert (host, port.isdecimal()) == ("127.0.0.1", True)
+
+
+async def test_agent_that_is_rejected_changes_nothing_of_what_is_shown(broker: Broker, api: Api) -> None:
+    async with stream_to(broker.mesh_address) as newer, stream_to(broker.mesh_address) as older:
+        for stream, connect_seq, host in ((newer, 5, "here"), (older, 4, "elsewhere")):
+            frame = hello("a1", connect_seq=connect_seq)
+            frame.hello.host = host
+            await stream.say(frame)
+            await stream.frame()
+        await older.ending()
+        shown = await api.admin.GetAgent(admin_pb.GetAgentRequest(name=f"{PARENT}/agents/a1"), timeout=WAIT_S)
+    assert shown.host == "here"
+
+
+@pytest.mark.parametrize("seconds", [-(2**63), -1, 253_402_300_800, 2**63 - 1])
+async def test_agent_whose_start_is_no_time_is_listed_without_one(broker: Broker, api: Api, seconds: int) -> None:
+    async with stream_to(broker.mesh_address) as agent:
+        frame = hello("a1")
+        frame.hello.started_at.seconds = seconds
+        await agent.say(frame)
+        await agent.welcome()
+    (shown,) = (await api.admin.ListAgents(admin_pb.ListAgentsRequest(parent=PARENT), timeout=WAIT_S)).agents
+    assert not shown.HasField("started_at")
+
+
+# --- drain ----------------------------------------------------------------------------------------------------------
+
+
+async def test_agent_that_asks_for_its_drain_is_given_nothing_new(broker: Broker, api: Api) -> None:
+    async with agent_on(broker.mesh_address, "a1", slots=4) as leaving:
+        await api.submit_echo()
+        (first,) = await leaving.assigned(1)
+        await leaving.say(pb.AgentFrame(drain_request=pb.DrainRequest(reason="SIGTERM")))
+        await leaving.settled()
+        (waiting,) = await api.submit_echo()
+        answer = await leaving.report(succeeded(key_of(first)))
+        assert answer.outcomes_accepted == attempts(key_of(first))
+        await leaving.settled()
+        assert (await api.job(waiting.job_id)).state == job_pb2.JOB_STATE_QUEUED
+        async with agent_on(broker.mesh_address, "a2") as other:
+            assert [one.job_key for one in await other.assigned(1)] == [waiting.job_key]
+
+
+async def test_agent_hears_of_its_drain_of_the_end_of_it_and_of_its_completion(broker: Broker, api: Api) -> None:
+    number = AgentNo(1)
+    pause = partial(DrainRequested, agent=number, ends=DrainEnd.PAUSE, then=DrainThen.FINISH, actor="eve", reason="fix")
+    async with agent_on(broker.mesh_address) as agent:
+        await api.submit_echo()
+        (assign,) = await agent.assigned(1)
+        await agent.accept(key_of(assign))
+        await agent.settled()
+
+        await broker.engine.ask(GROUP, pause)
+        drain = (await agent.frame_with("drain")).drain
+        assert (drain.mode, drain.then, drain.cancel) == (pb.DRAIN_MODE_PAUSE, pb.DRAIN_THEN_FINISH, False)
+        assert (drain.operator, drain.reason) == ("eve", "fix")
+
+        await broker.engine.ask(GROUP, partial(DrainCancelled, agent=number, actor="eve"))
+        assert (await agent.frame_with("drain")).drain == pb.Drain(cancel=True, operator="eve")
+
+        await broker.engine.ask(GROUP, pause)
+        await agent.frame_with("drain")
+        await agent.say(pb.AgentFrame(outcomes=[succeeded(key_of(assign))]))
+        assert (await agent.frame_with("drain_done")).drain_done.mode == pb.DRAIN_MODE_PAUSE
+        assert await status_of(api, "a1") == "PAUSED"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -10,13 +11,14 @@ import grpc
 import grpc.aio
 import pytest
 import structlog
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 
 from broker.errors import FullError
-from broker.rpc.interceptors import ContractInterceptor
-from protos.mesh.v1 import job_pb2, job_service_pb2_grpc
+from broker.rpc.interceptors import PATTERN_WORDS, ContractInterceptor
+from protos.mesh.v1 import admin_service_pb2, agent_service_pb2, job_pb2, job_service_pb2_grpc
 from protos.mesh.v1 import job_service_pb2 as pb
-from tests.broker.running import WAIT_S, Api, channel_to, echo, raw_call, raw_stream, refused
+from tests.broker.running import PARENT, WAIT_S, Api, channel_to, echo, raw_call, raw_stream, refused
 
 GET = "/mesh.v1.JobService/GetJob"
 SUBMIT = "/mesh.v1.JobService/SubmitStream"
@@ -119,6 +121,46 @@ async def test_message_that_breaks_the_contract_is_refused_naming_each_field(api
         "jobs[1].operation",
         "jobs[1].priority",
     ]
+
+
+async def test_batch_of_many_broken_rules_is_refused_naming_the_first_ones(api: Api) -> None:
+    bad = pb.JobSpec(operation="Echo!", priority=9, labels={"U" * 200: "x"}, job_id=b"short")
+    request = pb.SubmitJobsRequest(parent=PARENT, jobs=[bad] * 1_024)
+    refusal = await refused(api.jobs.SubmitJobs(request, timeout=WAIT_S))
+    assert (refusal.code, refusal.reason) == (INVALID, "INVALID_MESSAGE")
+    assert refusal.text.startswith("4096 rules are broken, the first 16: jobs[0].job_id: ")
+    assert 4 < len(refusal.fields) <= 16
+    assert "jobs[1].operation" in refusal.fields
+
+
+async def test_broken_pattern_is_said_in_words(api: Api) -> None:
+    request = pb.SubmitJobsRequest(parent=PARENT, jobs=[pb.JobSpec(operation="Echo!")])
+    refusal = await refused(api.jobs.SubmitJobs(request, timeout=WAIT_S))
+    assert refusal.text == "jobs[0].operation: must be lower case words with dots, like files.csv_to_sql"
+
+
+def patterns_of(rules: Message) -> set[str]:
+    """Every pattern in the rules of a field, also those of items, keys and values."""
+    found = set()
+    for field, value in rules.ListFields():
+        if field.name == "pattern":
+            found.add(value)
+        elif field.message_type is not None and not field.is_repeated and isinstance(value, Message):
+            found |= patterns_of(value)
+    return found
+
+
+def test_every_pattern_of_the_contract_has_words_and_fits_its_example() -> None:
+    files = (job_pb2, pb, agent_service_pb2, admin_service_pb2)
+    fields = [
+        field for file in files for kind in file.DESCRIPTOR.message_types_by_name.values() for field in kind.fields
+    ]
+    patterns = set().union(*(patterns_of(field.GetOptions()) for field in fields))
+    assert patterns == set(PATTERN_WORDS)
+    for pattern, words in PATTERN_WORDS.items():
+        example = re.search(r"like ([^ ,]+)", words)
+        assert example is not None
+        assert re.search(pattern, example[1])
 
 
 async def test_bug_is_answered_with_a_trace_id_and_nothing_else() -> None:

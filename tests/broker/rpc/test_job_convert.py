@@ -20,7 +20,7 @@ POLICY = OperationPolicy(no=1)
 
 
 def submitted(spec: pb.JobSpec) -> JobSubmitted:
-    return submission_of(spec, POLICY, 0, NOW_US, 1_000)
+    return submission_of(spec, 1, POLICY, 0, NOW_US, 1_000)
 
 
 def test_submission_has_all_that_was_said() -> None:
@@ -38,7 +38,8 @@ def test_submission_has_all_that_was_said() -> None:
         run_timeout=Duration(seconds=3),
         total_timeout=Duration(seconds=4),
     )
-    event = submission_of(spec, POLICY, 7, NOW_US, 1_000)
+    event = submission_of(spec, 9, POLICY, 7, NOW_US, 1_000)
+    assert event.ticket == 9
     assert (event.job_id, event.operation, event.policy) == (b"i" * 16, "echo", POLICY)
     assert (event.labels, event.level, event.fairness) == (("a=1", "b=2"), 5, "f")
     assert (event.environment_no, event.payload_bytes, event.idempotency_key) == (7, 1, "k")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import grpc
 import grpc.aio
@@ -20,7 +23,7 @@ from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 from protos.mesh.v1 import job_pb2
 from protos.mesh.v1 import job_service_pb2 as pb
-from tests.broker.rpc.peer import agent_on, key_of, succeeded
+from tests.broker.rpc.peer import agent_on, failed, key_of, succeeded
 from tests.broker.running import (
     ORGANIZATION,
     PARENT,
@@ -36,6 +39,7 @@ from tests.broker.running import (
     settings_of,
 )
 
+WRONG_STATE = grpc.StatusCode.FAILED_PRECONDITION.value[0]
 ENVIRONMENT = f"{ORGANIZATION}/environments/default"
 ID = bytes(range(16))
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
@@ -165,6 +169,19 @@ async def test_full_mailbox_refuses_the_batch_with_a_time_to_come_again(tmp_path
         assert await stored(broker) == 0
         assert await metric(broker, "mesh_mailbox_full_total", queue="submissions") == 1
         assert len(await api.submit_echo(4)) == 4
+
+
+async def test_stream_of_large_payloads_waits_instead_of_filling_the_mailbox(tmp_path: Path) -> None:
+    limits = {"message_bytes_max": 64 << 10, "frame_bytes_max": 32 << 10, "mailbox_bytes_max": 64 << 10}
+    limits |= {"batch_bytes_max": 16 << 10, "payload_bytes_max": 20 << 10, "result_bytes_max": 20 << 10}
+    async with Broker(settings_of(tmp_path, limits=limits)) as broker, api_of(broker) as api:
+        call = api.jobs.SubmitStream()
+        answered = asyncio.create_task(answers(call))
+        for seq in range(1, 21):
+            await call.write(pb.SubmitStreamRequest(batch_seq=seq, batch=batch(*[echo(payload=b"x" * 20_000)] * 3)))
+        await call.done_writing()
+        assert not [answer for answer in (await answered).values() if answer.HasField("error")]
+        assert await stored(broker) == 60
 
 
 async def test_full_queue_of_a_group_refuses_only_what_does_not_fit(tmp_path: Path) -> None:
@@ -360,11 +377,11 @@ async def test_submit_stream_that_is_dropped_leaves_no_task_behind(broker: Broke
 
 
 async def test_room_lets_the_large_one_in_when_it_is_alone_and_keeps_the_order() -> None:
-    room = Room(10)
+    room = Room(10, 100)
     entered: list[str] = []
 
     async def enter(name: str, jobs: int) -> None:
-        await room.enter(jobs)
+        await room.enter(jobs, 0)
         entered.append(name)
 
     await enter("first", 4)
@@ -374,12 +391,23 @@ async def test_room_lets_the_large_one_in_when_it_is_alone_and_keeps_the_order()
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert entered == ["first"]
-        room.leave(4)
+        room.leave(4, 0)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert entered == ["first", "huge"]
-        room.leave(50)
+        room.leave(50, 0)
     assert entered == ["first", "huge", "small"]
+
+
+async def test_room_counts_bytes_of_payloads_too() -> None:
+    room = Room(10, 100)
+    await room.enter(1, 60)
+    second = asyncio.create_task(room.enter(1, 60))
+    await asyncio.sleep(0)
+    assert not second.done()
+    room.leave(1, 60)
+    async with asyncio.timeout(WAIT_S):
+        await second
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -521,6 +549,24 @@ async def test_watch_of_some_jobs_begins_with_their_states_and_tells_of_no_other
     watch.call.cancel()
 
 
+async def test_watch_too_many_is_refused_and_one_that_ends_makes_room(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, limits={"watchers_max": 1})
+    async with Broker(settings) as broker, api_of(broker) as api:
+        first = Watch(api, job_ids=[ID])
+        await first.message()
+        refusal = await refused(Watch(api).call.read())
+        assert (refusal.code, refusal.reason) == (EXHAUSTED, "WATCHERS_FULL")
+        assert "RetryInfo" in refusal.kinds
+        first.call.cancel()
+        async with asyncio.timeout(WAIT_S):
+            while True:  # the end of the call reaches the broker in its own time
+                again = Watch(api, job_ids=[ID])
+                with suppress(grpc.aio.AioRpcError):
+                    await again.message()
+                    break
+        again.call.cancel()
+
+
 async def test_watch_of_unknown_jobs_says_so_at_once(api: Api) -> None:
     watch = Watch(api, job_ids=[ID])
     assert list((await watch.message()).jobs) == []
@@ -582,6 +628,7 @@ async def test_watch_of_what_cannot_be_watched_is_refused(api: Api, fields: dict
 # --- steering -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.req("R82")
 async def test_cancel_of_a_queued_job_ends_it_and_may_be_repeated(api: Api) -> None:
     (result,) = await api.submit_echo()
     request = pb.CancelJobRequest(name=job_name(result.job_id))
@@ -600,14 +647,130 @@ async def test_cancel_of_a_finished_job_is_refused(broker: Broker, api: Api) -> 
     assert "is succeeded" in refusal.text
 
 
-async def test_what_is_not_built_says_so_in_a_sentence(api: Api) -> None:
-    name = job_name(ID)
-    resolution = pb.HELD_RESOLUTION_RETRY
-    for call in (
-        api.jobs.RequeueJob(pb.RequeueJobRequest(name=name)),
-        api.jobs.ResolveHeldJob(pb.ResolveHeldJobRequest(name=name, resolution=resolution)),
-        api.jobs.ExplainJob(pb.ExplainJobRequest(name=name)),
-    ):
-        refusal = await refused(call)
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNIMPLEMENTED.value[0], "NOT_BUILT")
-        assert "not served by this version" in refusal.text
+def requeue(api: Api, job_id: bytes) -> Awaitable[job_pb2.Job]:
+    return api.jobs.RequeueJob(pb.RequeueJobRequest(name=job_name(job_id)), timeout=WAIT_S)
+
+
+def resolve(
+    api: Api, job_id: bytes, resolution: pb.HeldResolution.ValueType, comment: str = ""
+) -> Awaitable[job_pb2.Job]:
+    request = pb.ResolveHeldJobRequest(name=job_name(job_id), resolution=resolution, comment=comment)
+    return api.jobs.ResolveHeldJob(request, timeout=WAIT_S)
+
+
+@pytest.mark.req("R81")
+async def test_requeue_makes_a_new_job_with_the_content_and_limits_of_the_failed_one(broker: Broker, api: Api) -> None:
+    spec = echo(
+        payload=b"\x00payload",
+        content_type="text/csv",
+        priority=2,
+        labels={"zone": "a"},
+        fairness_key="tenant-1",
+        idempotency_key="order-7",
+        metadata={"traceparent": "00-1"},
+        schedule_to_start=Duration(seconds=60),
+        run_timeout=Duration(seconds=30),
+        total_timeout=Duration(seconds=7_200),
+    )
+    async with agent_on(broker.mesh_address, labels={"zone": "a"}) as agent:
+        (result,) = await api.submit(spec, parent=ENVIRONMENT)
+        (first,) = await agent.assigned(1)
+        await agent.accept(key_of(first))
+        await agent.report(failed(key_of(first)))
+        before = await api.job(result.job_id)
+        assert before.state == job_pb2.JOB_STATE_FAILED
+
+        made = await requeue(api, result.job_id)
+
+        assert made.job_id != before.job_id
+        assert made.requeued_from == before.job_id
+        (again,) = await agent.assigned(1)
+        assert (again.job_key, again.attempt) == (made.job_key, 1)
+        for name in ("operation", "payload", "content_type", "metadata", "run_timeout"):
+            assert getattr(again, name) == getattr(first, name)
+    now = await api.job(UUID(made.job_id).bytes)
+    kept = ("group", "environment", "operation", "priority", "labels", "fairness_key", "schedule_to_start")
+    for name in (*kept, "run_timeout", "total_timeout"):
+        assert getattr(now, name) == getattr(before, name), name
+    assert (now.idempotency_key, now.failures, now.HasField("failure")) == ("", 0, False)
+    assert await api.job(result.job_id) == before  # finished is final
+    assert [job.requeued_from for job in await api.listed()] == [before.job_id, ""]
+
+
+async def test_requeue_of_a_cancelled_job_waits_in_the_queue_like_any_other(api: Api) -> None:
+    (result,) = await api.submit_echo(delay=Duration(seconds=3_600))
+    await api.jobs.CancelJob(pb.CancelJobRequest(name=job_name(result.job_id)), timeout=WAIT_S)
+    made = await requeue(api, result.job_id)
+    assert made.state == job_pb2.JOB_STATE_QUEUED
+    assert not made.HasField("not_before")
+
+
+async def test_requeue_of_what_has_not_gone_wrong_is_refused(broker: Broker, api: Api) -> None:
+    (waiting,) = await api.submit(pb.JobSpec(operation="other"))
+    async with agent_on(broker.mesh_address) as agent:
+        (done,) = await api.submit_echo()
+        (assign,) = await agent.assigned(1)
+        await agent.report(succeeded(key_of(assign)))
+    for result, state in ((waiting, "queued"), (done, "succeeded")):
+        refusal = await refused(requeue(api, result.job_id))
+        assert (refusal.code, refusal.reason) == (WRONG_STATE, "JOB_NOT_REQUEUABLE")
+        assert f"is {state}; only what is failed, dead or cancelled is requeued" in refusal.text
+    assert (await refused(requeue(api, ID))).reason == "JOB_NOT_FOUND"
+    assert len(await api.listed()) == 2
+
+
+async def test_requeue_is_refused_when_the_broker_is_stopping(broker: Broker, api: Api) -> None:
+    (result,) = await api.submit_echo()
+    await api.jobs.CancelJob(pb.CancelJobRequest(name=job_name(result.job_id)), timeout=WAIT_S)
+    broker.jobs.stop_accepting()
+    assert (await refused(requeue(api, result.job_id))).reason == "BROKER_STOPPING"
+
+
+@pytest.mark.req("R81")
+async def test_held_job_goes_on_or_ends_as_a_person_decides(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, dispatch={"on_loss": "hold"})
+    async with Broker(settings) as broker, api_of(broker) as api:
+        results = await api.submit_echo(3)
+        async with agent_on(broker.mesh_address) as agent:
+            assigned = await agent.assigned(3)
+            await agent.accept(*map(key_of, assigned))
+            await agent.settled()
+        async with agent_on(broker.mesh_address, incarnation=b"another-process-"):
+            pass
+        again, bad, good = (result.job_id for result in results)
+        watch = Watch(api, job_ids=[again, bad, good])
+        held: set[str] = set()
+        while len(held) < 3:
+            held |= {job.job_id for job in (await watch.message()).jobs if job.state == job_pb2.JOB_STATE_HELD}
+        watch.call.cancel()
+
+        assert (await resolve(api, again, pb.HELD_RESOLUTION_RETRY)).state == job_pb2.JOB_STATE_QUEUED
+        assert (await resolve(api, bad, pb.HELD_RESOLUTION_FAIL, "half done")).state == job_pb2.JOB_STATE_FAILED
+        assert (await resolve(api, good, pb.HELD_RESOLUTION_SUCCEED)).state == job_pb2.JOB_STATE_SUCCEEDED
+
+        refusal = await refused(resolve(api, bad, pb.HELD_RESOLUTION_RETRY))
+        assert (refusal.code, refusal.reason) == (WRONG_STATE, "JOB_NOT_HELD")
+        assert "is failed" in refusal.text
+        record = await broker.store.job([GroupNo(1)], bad)
+        assert record is not None
+        decided = record.transitions[-1]
+        assert (decided.from_state, decided.to_state, decided.actor) == ("held", "failed", "operator: half done")
+
+
+@pytest.mark.req("R84")
+async def test_explain_says_why_a_job_waits_for_each_agent_and_how_a_final_one_ended(broker: Broker, api: Api) -> None:
+    async def explained() -> pb.ExplainJobResponse:
+        return await api.jobs.ExplainJob(pb.ExplainJobRequest(name=job_name(ID)), timeout=WAIT_S)
+
+    await api.admin.CreateAgent(
+        admin_pb.CreateAgentRequest(parent=PARENT, agent_id="a9", agent=admin_pb.Agent()), timeout=WAIT_S
+    )
+    await api.submit(echo(job_id=ID))
+    waiting = await explained()
+    assert (waiting.summary, [one.agent for one in waiting.agents]) == ("no agent of the group is active", ["a9"])
+    assert [(one.eligible, one.reason) for one in waiting.agents] == [(False, "it has never connected")]
+    await api.jobs.CancelJob(pb.CancelJobRequest(name=job_name(ID)), timeout=WAIT_S)
+    final = await explained()
+    assert (final.summary, final.next_step) == ("cancelled", "nothing; requeue it to run it as a new job")
+    refusal = await refused(api.jobs.ExplainJob(pb.ExplainJobRequest(name=job_name(b"\x07" * 16)), timeout=WAIT_S))
+    assert refusal.reason == "JOB_NOT_FOUND"

@@ -19,7 +19,7 @@ from broker.rpc.services import API_SERVICES, MESH_SERVICES
 from broker.settings import LimitSettings
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 from tests.broker.rpc import http2
-from tests.broker.rpc.peer import agent_on, key_of, succeeded
+from tests.broker.rpc.peer import agent_on, key_of, succeeded, tasks_of
 from tests.broker.running import WAIT_S, Api, api_of, channel_to, echo, http, metric, raw_call, settings_of
 
 OPTIONS = options_of(LimitSettings(), 16)
@@ -63,6 +63,77 @@ async def test_listener_opens_again_when_a_path_is_not_utf8(broker: Broker, api:
         assert await listener.probe() == "ok"
         assert await metric(broker, "mesh_acceptor_restarts_total", listener="mesh") == listener.restarts == 1
         writer.close()
+
+
+async def test_listener_forgets_a_server_that_ended_when_its_streams_are_over(broker: Broker) -> None:
+    listener = broker.mesh_listener
+    restarted = Restarts()
+    listener.tell(restarted)
+    async with agent_on(broker.mesh_address, "before") as before:
+        writer = await http2.send(broker.mesh_address, b"/\xff")
+        async with asyncio.timeout(WAIT_S):
+            await restarted.happened.wait()
+        writer.close()
+        assert listener.servers == 2
+        retiring = tasks_of("retire")
+        await before.settled()
+    await asyncio.wait(retiring, timeout=WAIT_S)
+    assert listener.servers == 1
+
+
+async def test_listener_goes_on_opening_when_that_fails_in_any_way(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("broker.rpc.server.REOPEN_FAILED_WAIT_S", 0.01)
+    listener = broker.mesh_listener
+    open_again, failures = listener._open, [ConfigError("the port is taken"), OSError("no more files"), KeyError(1)]
+
+    async def failing() -> None:
+        if failures:
+            raise failures.pop()
+        await open_again()
+
+    monkeypatch.setattr(listener, "_open", failing)
+    restarted = Restarts()
+    listener.tell(restarted)
+    writer = await http2.send(broker.mesh_address, b"/\xff")
+    async with asyncio.timeout(WAIT_S):
+        await restarted.happened.wait()
+    writer.close()
+    assert await listener.probe() == "ok"
+
+
+async def test_listener_gives_the_streams_of_a_server_that_ended_the_grace_of_its_stop() -> None:
+    began, may_end = asyncio.Event(), asyncio.Event()
+
+    request = health_pb2.HealthCheckRequest
+
+    async def slow(request: object, context: object) -> bytes:
+        began.set()
+        await may_end.wait()
+        return b"answer"
+
+    def register(server: grpc.aio.Server) -> None:
+        handlers: dict[str, grpc.RpcMethodHandler[object, bytes]] = {
+            "Slow": grpc.unary_unary_rpc_method_handler(slow, request.FromString)
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Service", handlers),))
+
+    restarted = Restarts()
+    listener = Listener("slow", "127.0.0.1:0", register, OPTIONS, restarted)
+    await listener.start()
+    async with channel_to(listener.address) as channel:
+        calling = asyncio.ensure_future(raw_call(channel, "/test.Service/Slow", b""))
+        await began.wait()
+        writer = await http2.send(listener.address, b"/\xff")
+        async with asyncio.timeout(WAIT_S):
+            await restarted.happened.wait()
+        writer.close()
+        stopping = asyncio.create_task(listener.stop(WAIT_S))
+        await asyncio.sleep(0)
+        may_end.set()
+        assert await calling == b"answer"
+        await stopping
 
 
 async def test_listener_opens_again_each_time(broker: Broker) -> None:

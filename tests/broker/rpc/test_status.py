@@ -8,7 +8,7 @@ from broker import errors
 from broker.dispatch import reasons
 from broker.dispatch.messages import RequestRefused
 from broker.errors import MeshError
-from broker.rpc.status import error_of, status_of
+from broker.rpc.status import InvalidMessageError, Violation, error_of, status_of
 from tests.broker.running import Refusal
 
 
@@ -19,6 +19,7 @@ from tests.broker.running import Refusal
         (errors.NotFoundError("m", resource="r"), "NOT_FOUND", {"ErrorInfo", "ResourceInfo"}),
         (errors.ConflictError("m", resource="r"), "ALREADY_EXISTS", {"ErrorInfo", "ResourceInfo"}),
         (errors.WrongStateError("m", resource="r"), "FAILED_PRECONDITION", {"ErrorInfo", "ResourceInfo"}),
+        (errors.ChangedError("m", resource="r"), "ABORTED", {"ErrorInfo", "ResourceInfo"}),
         (errors.FullError("m"), "RESOURCE_EXHAUSTED", {"ErrorInfo", "QuotaFailure", "RetryInfo"}),
         (errors.NotBuiltError("m"), "UNIMPLEMENTED", {"ErrorInfo"}),
         (errors.DeniedError("m"), "PERMISSION_DENIED", {"ErrorInfo"}),
@@ -35,6 +36,23 @@ def test_status_has_the_code_and_details_of_its_family(error: MeshError, code: s
     assert (refusal.code, refusal.text) == (grpc.StatusCode[code].value[0], "m")
     assert (refusal.reason, refusal.kinds) == (error.reason, kinds)
     assert refusal.detail(error_details_pb2.ErrorInfo).domain == "mesh"
+
+
+@pytest.mark.parametrize("letter", ["x", "ä", "組"])
+def test_status_fits_into_trailers_whatever_callers_sent(letter: str) -> None:
+    long = letter * 100_000
+    violations = [Violation(long, long)] * 1_000
+    for error in (
+        errors.MalformedError(long, field=long),
+        errors.NotFoundError(long, resource=long),
+        errors.FullError(long, subject=long),
+        InvalidMessageError(long, reason="INVALID_MESSAGE", violations=violations, message=None),
+    ):
+        status = status_of(error)
+        assert status.ByteSize() < 4_096
+        assert status.message.startswith(letter * 300)
+        assert status.message.endswith(" ...")
+        assert Refusal(status).reason == error.reason
 
 
 def test_status_of_every_error_that_a_caller_may_see_has_a_code() -> None:

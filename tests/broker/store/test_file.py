@@ -95,7 +95,7 @@ def test_file_of_a_newer_release_is_refused(path: Path) -> None:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
 
-    _refused(path, ConfigError, f"revision 9999, this release knows {migrations.head()}: .* start that release")
+    _refused(path, ConfigError, f"revision 9999, this release knows {migrations.HEAD}: .* start that release")
 
 
 def test_file_without_a_schema_is_refused(path: Path) -> None:

@@ -48,8 +48,8 @@ def test_migrations_make_the_schema_word_for_word(migrated: Connection) -> None:
 
 
 def test_migrations_are_one_line_that_ends_at_the_head(migrated: Connection) -> None:
-    assert migrations.current(migrated) == migrations.head()
-    assert migrations.is_known(migrations.head())
+    assert migrations.current(migrated) == migrations.HEAD
+    assert migrations.is_known(migrations.HEAD)
     assert not migrations.is_known("9999")
 
 

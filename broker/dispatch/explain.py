@@ -1,0 +1,252 @@
+"""Why a job or an agent is where it is, and what would move it: in sentences, from the same books and predicates that
+decide (`may_take`, `limit_reached`), so that an explanation is never another opinion.
+
+Times are said as durations from now. Agents are named by number; whoever shows a text to people puts names in its place
+by `Verdict.agent`.
+"""
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from broker.dispatch.ledger import Ledger
+from broker.dispatch.model import (
+    SECOND_US,
+    Admin,
+    Agent,
+    AgentNo,
+    DrainThen,
+    Job,
+    JobKey,
+    JobState,
+    Link,
+    Phase,
+    Spread,
+)
+from broker.dispatch.placement import may_take
+from broker.dispatch.rows import JobRow
+
+HELD_CHOICES: Final = "a person decides: retry it, or let it fail or succeed"
+
+
+class Verdict(NamedTuple):
+    """Whether one agent could be given the job now, and why not."""
+
+    agent: AgentNo
+    can_take: bool
+    why: str
+
+
+class Obstacle(NamedTuple):
+    """One thing that keeps new work from an agent: a word for programs, a sentence, and what would end it."""
+
+    reason: str
+    what: str
+    until: str
+
+
+class AgentExplanation(NamedTuple):
+    """Whether an agent is given work, what changes that, and everything that is in the way."""
+
+    summary: str
+    next_step: str
+    obstacles: tuple[Obstacle, ...]
+
+
+class Explanation(NamedTuple):
+    """One sentence on where something stands, one on what moves it, and (for a job that waits) each agent's part."""
+
+    summary: str
+    next_step: str
+    verdicts: tuple[Verdict, ...] = ()
+
+
+def explain_job(ledger: Ledger, key: JobKey) -> Explanation | None:
+    """Where a live job stands; None for one that is final or unknown: its row says all."""
+    job = ledger.jobs.get(key)
+    if job is None:
+        return None
+    return _BY_STATE[job.state](ledger, job)
+
+
+def explain_final(row: JobRow) -> Explanation:
+    """How a final job ended, from its row."""
+    attempts = f"after {row.attempt} attempts" if row.attempt > 1 else "at its first attempt" if row.attempt else ""
+    why = f" ({row.code})" if row.code else ""
+    summary = f"{row.state} {attempts}".rstrip() + why + (f": {row.message}" if row.message else "")
+    is_good = row.state == JobState.SUCCEEDED
+    return Explanation(summary, "nothing, it is final" if is_good else "nothing; requeue it to run it as a new job")
+
+
+def explain_agent(ledger: Ledger, number: AgentNo) -> AgentExplanation | None:
+    """Whether an agent is given work, and what would change that; None if there is no such agent."""
+    agent = ledger.agents.get(number)
+    if agent is None:
+        return None
+    holds = f"it holds {agent.held} of {agent.capacity} attempts"
+    obstacles = _obstacles(ledger, agent)
+    if agent.is_present and agent.held >= agent.capacity:
+        obstacles.append(Obstacle("no_capacity", "it is full", "an attempt of its own ends"))
+    if obstacles:
+        return AgentExplanation(f"gets nothing new: {obstacles[0].what}; {holds}", obstacles[0].until, tuple(obstacles))
+    next_step = "a job comes that it can take and no other agent is less loaded"
+    return AgentExplanation(f"may be given work: {holds}", next_step, ())
+
+
+# --- jobs -----------------------------------------------------------------------------------------------------------
+
+
+def _scheduled(ledger: Ledger, job: Job) -> Explanation:
+    wait = _in(ledger, job.not_before_us)
+    if job.failures:
+        tries = f"{job.failures} of {job.policy.failures_max} failures"
+        return Explanation(f"backs off after {tries}", f"it is queued again {wait}")
+    return Explanation("its start time has not come", f"it is queued {wait}")
+
+
+def _queued(ledger: Ledger, job: Job) -> Explanation:
+    verdicts = tuple(_verdict(ledger, job, agent) for agent in ledger.agents.values() if agent.admin != Admin.REMOVED)
+    return Explanation(*_wait(ledger, job), verdicts)
+
+
+def _wait(ledger: Ledger, job: Job) -> tuple[str, str]:
+    """Why a queued job waits, the strongest reason first."""
+    if not ledger.agents:
+        return "the group has no agent", "an agent joins the group"
+    if not any(agent.is_active for agent in ledger.agents.values()):
+        return "no agent of the group is active", "an agent connects, or an operator resumes or enables one"
+    label_set = job.lane.level.label_set
+    if not ledger.placement.classes_for(label_set):
+        asked = ", ".join([f"`{label_set.operation}`", *sorted(label_set.labels)])
+        return f"no agent that is there offers {asked}", f"an agent connects that offers {asked}"
+    if ledger.limit_reached(job):
+        limit = f"as many jobs of the limit {job.lane.limit_key!r} run as may: {job.policy.running_max}"
+        return limit, "one of them ends"
+    if job.is_suspect:
+        text = f"agents died with it {job.crashes} times: it waits for an agent that holds no other such job"
+        return text, "such a job ends, or an agent without one has room"
+    ahead = _ahead(ledger, job)
+    text = f"jobs of its kind ahead of it: {ahead}" if ahead else "it is the next one of its kind"
+    return f"all agents that may take it are full; {text}", "an agent that may take it has room"
+
+
+def _ahead(ledger: Ledger, job: Job) -> int:
+    """Jobs of its lane in front of it. Lanes beside it share by turns, so they are not counted."""
+    lane = ledger.queue.lane_of(job)
+    place = job.order_us, job.key
+    waiting = (*lane.jobs.values(), *lane.late.values())
+    return sum((other.order_us, other.key) < place for other in waiting)
+
+
+def _verdict(ledger: Ledger, job: Job, agent: Agent) -> Verdict:
+    why = next((one.what for one in _obstacles(ledger, agent)), "")
+    why = why or _unfit(job, agent) or _full(ledger, job, agent)
+    assert bool(why) or may_take(job, agent), "an explanation must not contradict the placement"
+    return Verdict(agent.no, not why, why or "it may take it and has room")
+
+
+def _unfit(job: Job, agent: Agent) -> str:
+    label_set = job.lane.level.label_set
+    if label_set.operation in agent.unfit:
+        return f"it has refused `{label_set.operation}` as unfit since it connected"
+    if label_set.operation not in agent.operations:
+        return f"it does not offer `{label_set.operation}`"
+    missing = label_set.labels - agent.labels
+    if missing:
+        return f"it lacks the label {', '.join(sorted(missing))}"
+    return "" if agent.agent_class is not None else "the group has as many kinds of agents as it may"
+
+
+def _full(ledger: Ledger, job: Job, agent: Agent) -> str:
+    if agent.held >= agent.capacity:
+        return f"it is full: {agent.held} of {agent.capacity} attempts"
+    if job.is_suspect and agent.suspects:
+        return "it holds another job that agents died with"
+    if ledger.policy.spread is Spread.ORDERED and any(
+        other.rank < agent.rank and may_take(job, other) for other in ledger.agents.values()
+    ):
+        return f"agents of an earlier rank than its {agent.rank} work"
+    return ""
+
+
+def _assigned(ledger: Ledger, job: Job) -> Explanation:
+    return _with_attempt(ledger, job, "the agent has taken it and has not started it", "the agent starts it")
+
+
+def _running(ledger: Ledger, job: Job) -> Explanation:
+    since = f"it runs since {_ago(ledger, job.started_us)}"
+    due_us = ledger.job_due_us(job)
+    return _with_attempt(ledger, job, since, f"it ends, or is stopped {_in(ledger, due_us)}" if due_us else "it ends")
+
+
+def _with_attempt(ledger: Ledger, job: Job, summary: str, next_step: str) -> Explanation:
+    """A job with a live attempt: what is known of that attempt says more than the job's state."""
+    agent = ledger.agents[job.agent]
+    where = f"attempt {job.attempt} on agent {agent.agent_id}"
+    if job.phase is Phase.SENT:
+        until_us = agent.sent[job.key] + ledger.policy.accept_timeout_us
+        return Explanation(f"{where}: sent, not taken yet", f"it is taken, or placed elsewhere {_in(ledger, until_us)}")
+    if job.phase is Phase.AWAY:
+        until_us = job.fence_us if job.policy.exclusive else agent.away_until_us
+        text = f"{where}: the agent's stream ended {_ago(ledger, agent.closed_us)}"
+        return Explanation(text, f"the agent comes back with it, or it is taken away {_in(ledger, until_us)}")
+    if job.phase is Phase.STOPPING:
+        text = f"{where}: told to stop ({job.stop_reason})"
+        return Explanation(text, f"the agent confirms, or it is given up {_in(ledger, job.stop_by_us)}")
+    return Explanation(f"{where}: {summary}", next_step)
+
+
+def _held(ledger: Ledger, job: Job) -> Explanation:
+    text = "held: its agent was lost, or did not confirm a stop, so nobody knows how far it came"
+    due_us = ledger.job_due_us(job)
+    return Explanation(text, HELD_CHOICES + (f"; it fails {_in(ledger, due_us)} if nobody does" if due_us else ""))
+
+
+_BY_STATE: Final[dict[JobState, Callable[[Ledger, Job], Explanation]]] = {
+    JobState.SCHEDULED: _scheduled,
+    JobState.QUEUED: _queued,
+    JobState.ASSIGNED: _assigned,
+    JobState.RUNNING: _running,
+    JobState.HELD: _held,
+}
+
+
+# --- agents ---------------------------------------------------------------------------------------------------------
+
+
+def _obstacles(ledger: Ledger, agent: Agent) -> list[Obstacle]:
+    """What keeps new work from the agent, room and fitness aside, the strongest first."""
+    admin, link = agent.admin, agent.link
+    said = f" by {agent.admin_actor}" if agent.admin_actor else ""
+    said += f" ({agent.admin_reason})" if agent.admin_reason else ""
+    silent = f"nothing was heard of it since {_ago(ledger, agent.heard_us)}"
+    again = "its process is started again on its machine"
+    rows = (
+        (admin is Admin.REMOVED, "removed", f"it was removed{said}", "its last exclusive attempt is fenced"),
+        (admin is Admin.DISABLED, "disabled", f"it is disabled{said}", "an operator enables it"),
+        (admin is Admin.DRAINING, "draining", f"it drains{said}", _drain_end(ledger, agent)),
+        (link is Link.NEVER, "awaiting_setup", "it has never connected", "it is set up and connects"),
+        (link is Link.STOPPED, "stopped", "it was drained to stop", again),
+        (link is Link.LEFT, "stopped", "it left in good order", again),
+        (link is Link.GONE, "no_response", "its stream ended", "it connects again"),
+        (link is Link.SUSPECT, "no_response", silent, "it is heard again"),
+        (admin is Admin.PAUSED, "paused", f"it is paused{said}", "an operator resumes it"),
+        (agent.is_leaving, "leaving", "it asked to leave (SIGTERM)", "its process ends and is started again"),
+        (agent.is_busy, "busy", "it refused work as busy", "it states its capacity again"),
+        (agent.is_deaf, "deaf", "it did not take what it was sent", "it takes, refuses or reports something"),
+    )
+    return [Obstacle(reason, what, until) for is_so, reason, what, until in rows if is_so]
+
+
+def _drain_end(ledger: Ledger, agent: Agent) -> str:
+    end = "what it holds ends; then an operator " + ("starts it again" if agent.drain_ends == "stop" else "resumes it")
+    if agent.admin_due_us and agent.drain_then is not DrainThen.FINISH:
+        return f"{end}; what still runs is stopped {_in(ledger, agent.admin_due_us)}"
+    return end
+
+
+def _in(ledger: Ledger, at_us: int) -> str:
+    return f"in {max(0, at_us - ledger.now_us) / SECOND_US:.1f} s"
+
+
+def _ago(ledger: Ledger, at_us: int) -> str:
+    return f"{max(0, ledger.now_us - at_us) / SECOND_US:.1f} s"

@@ -1,0 +1,141 @@
+"""The reading side of an agent's stream: heartbeats are always read, everything else only while there is room.
+
+The agent's lease rests on its heartbeats, so nothing holds up their reading for longer than the time between two of
+them: neither the store, nor a full mailbox, nor an agent that does not read its answers. What is in the way is dropped
+then, which loses nothing, because the agent keeps what is not acknowledged; `Resync` asks for it as soon as the store
+and the agent take part again. An agent that makes no room for its answers for a whole lease is cut off.
+
+A stream that ends says nothing (finding 5): only Goodbye is a clean leave, and it is never dropped.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+from broker.dispatch.model import SECOND_US, GroupNo
+from broker.engine import Engine
+from broker.errors import MalformedError
+from broker.rpc.agent_convert import AgentFrames
+from broker.rpc.sessions import Session
+from protos.mesh.v1 import agent_service_pb2 as agent_pb
+
+Frames = AsyncIterator[agent_pb.AgentFrame]
+
+
+class HelloRate:
+    """A token bucket: how many Hellos a second are admitted, with one second's worth in hand."""
+
+    def __init__(self, per_s: int) -> None:
+        self._per_s = per_s
+        self._tokens = float(per_s)
+        self._at_s = time.monotonic()
+
+    def admits(self) -> bool:
+        """Whether one more may come now."""
+        now_s = time.monotonic()
+        self._tokens = min(self._per_s, self._tokens + (now_s - self._at_s) * self._per_s)
+        self._at_s = now_s
+        if self._tokens < 1:
+            return False
+        self._tokens -= 1
+        return True
+
+
+class Intake:
+    """Takes in the frames of one session."""
+
+    def __init__(
+        self, engine: Engine, hellos: HelloRate, group: GroupNo, session: Session, frames: AgentFrames, jobs_max: int
+    ) -> None:
+        self._engine = engine
+        self._hellos = hellos
+        self._group = group
+        self._session = session
+        self._frames = frames
+        self._jobs_max = jobs_max
+        self._patience_s = engine.policy.heartbeat_us / SECOND_US
+        self._lease_s = engine.policy.lease_us / SECOND_US
+        self._asked = 0
+        self._missed = ""
+        self._full_since_s = 0.0
+
+    async def read(self, first: agent_pb.AgentFrame, requests: Frames) -> None:
+        """Take in the first frame, which holds Hello, and all that follows, until Goodbye or the end.
+
+        Raises MalformedError. The first frame may wait for as long as it takes: no lease has begun yet.
+        """
+        self._answer_heartbeat(first)
+        await self._deliver(first)
+        if self._take_goodbye(first):
+            return
+        async for frame in requests:
+            self._engine.heard(self._group, self._session.agent, self._session.session)
+            self._answer_heartbeat(frame)
+            await self._take(frame)
+            if self._take_goodbye(frame):
+                return
+
+    async def _take(self, frame: agent_pb.AgentFrame) -> None:
+        is_hello = frame.HasField("hello")
+        if is_hello:
+            self._check_asked()
+        if self._is_blocked():
+            self._miss(frame)
+        elif self._missed and not is_hello:
+            self._asked += 1
+            self._session.resync(self._missed)
+            self._missed = ""
+        elif is_hello and not self._hellos.admits():
+            self._missed = "more agents said Hello at once than allowed"
+        elif _says_more_than_heartbeat(frame):
+            self._missed = ""
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    await self._deliver(frame)
+            except TimeoutError:
+                self._miss(frame)
+
+    def _is_blocked(self) -> bool:
+        """Whether nothing can be taken in now, without waiting. Ends the session if that is the agent's own doing."""
+        if self._session.has_room:
+            self._full_since_s = 0.0
+            return self._engine.is_stalled
+        now_s = time.monotonic()
+        self._full_since_s = self._full_since_s or now_s
+        if now_s - self._full_since_s >= self._lease_s:
+            self._session.end("overloaded")
+        return True
+
+    def _miss(self, frame: agent_pb.AgentFrame) -> None:
+        if _says_more_than_heartbeat(frame):
+            self._missed = "the store was away" if self._engine.is_stalled else "the broker had no room"
+
+    async def _deliver(self, frame: agent_pb.AgentFrame) -> None:
+        """All that a frame says, to the engine: a slice at a time, so that one frame overshoots no bound by much."""
+        if frame.HasField("hello"):
+            await self._engine.control(self._group, self._frames.hello(frame.hello))
+        events = self._frames.events(frame)
+        for start in range(0, len(events), self._jobs_max):
+            await self._session.wait_for_room()
+            await self._engine.report(self._group, events[start : start + self._jobs_max])
+
+    def _check_asked(self) -> None:
+        if not self._asked:
+            raise MalformedError("Hello is said once on a stream, and again only when `resync` asks for it")
+        self._asked -= 1
+
+    def _answer_heartbeat(self, frame: agent_pb.AgentFrame) -> None:
+        if frame.HasField("heartbeat"):
+            self._session.acknowledge(frame.heartbeat.seq)
+
+    def _take_goodbye(self, frame: agent_pb.AgentFrame) -> bool:
+        """Whether it was said: one a stream, so it needs not wait for room."""
+        if not frame.HasField("goodbye"):
+            return False
+        # In the queue of the stream's end, or that would overtake it and a clean leave would look like a loss.
+        self._engine.post(self._group, self._frames.goodbye())
+        return True
+
+
+def _says_more_than_heartbeat(frame: agent_pb.AgentFrame) -> bool:
+    return any(field.name != "heartbeat" for field, _ in frame.ListFields())

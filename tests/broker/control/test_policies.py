@@ -1,0 +1,56 @@
+"""Policies of operations: what the settings say, under numbers that never change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from broker.app import Broker
+from broker.dispatch.model import GroupNo, OnLoss
+from broker.errors import ConfigError
+from broker.settings import Settings
+from tests.broker.running import api_of, echo, settings_of
+
+GROUP = GroupNo(1)
+COPY = {"exclusive": True, "running_max": 2, "on_loss": "hold", "backoff_first_s": 0.5}
+
+
+def test_operation_has_what_is_said_of_it_and_the_rest_as_all_have() -> None:
+    settings = Settings.load({"dispatch": {"failures_max": 7}, "operations": {"files.copy": COPY}})
+    policy = settings.operation_policy("files.copy")
+    assert (policy.exclusive, policy.running_max, policy.on_loss) == (True, 2, OnLoss.HOLD)
+    assert (policy.backoff_first_us, policy.failures_max) == (500_000, 7)
+    assert settings.operation_policy("echo") == settings.dispatch.operation_policy()
+
+
+@pytest.mark.parametrize(
+    ("operations", "words"),
+    [
+        ({"files.copy": {"exclusiv": True}}, "operations.files.copy.exclusiv: there is no such setting; did you mean"),
+        ({"files.copy": {"backoff_first_s": 9, "backoff_max_s": 1}}, "backoff_first_s must not be above backoff_max_s"),
+        ({"Files": {}}, "operations.Files"),
+    ],
+)
+def test_settings_of_an_operation_are_checked(operations: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.load({"operations": operations})
+    assert words in str(caught.value)
+
+
+async def test_jobs_keep_the_policy_under_which_they_were_accepted_and_numbers_are_found_again(tmp_path: Path) -> None:
+    with_copy = settings_of(tmp_path, operations={"echo": COPY})
+    async with Broker(with_copy) as broker, api_of(broker) as api:
+        await api.submit(echo())
+        first = dict(broker.engine.dispatcher(GROUP).ledger.policies)
+        assert [(policy.exclusive, policy.running_max) for policy in first.values()] == [(True, 2)]
+    async with Broker(settings_of(tmp_path)) as broker, api_of(broker) as api:
+        await api.submit(echo())
+        both = dict(broker.engine.dispatcher(GROUP).ledger.policies)
+        assert len(both) == 2
+    async with Broker(with_copy) as broker, api_of(broker) as api:
+        await api.submit(echo())
+        assert broker.engine.dispatcher(GROUP).ledger.policies == both
+        jobs = broker.engine.dispatcher(GROUP).ledger.jobs.values()
+        assert [job.policy.exclusive for job in jobs] == [True, False, True]
+        assert [job.lane.limit_key for job in jobs] == ["echo", "", "echo"]

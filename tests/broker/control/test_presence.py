@@ -1,0 +1,17 @@
+from __future__ import annotations
+
+from broker.control.presence import UNKNOWN, Machine, Presence
+from broker.dispatch.model import AgentNo, GroupNo
+
+
+def test_machine_is_the_newest_that_the_agent_spoke_of() -> None:
+    presence = Presence()
+    presence.note(GroupNo(1), AgentNo(1), Machine(host="old", pid=1))
+    presence.note(GroupNo(1), AgentNo(1), Machine(host="new", pid=2))
+    assert presence.machine(GroupNo(1), AgentNo(1)) == Machine(host="new", pid=2)
+
+
+def test_machine_is_unknown_of_an_agent_that_said_nothing() -> None:
+    presence = Presence()
+    presence.note(GroupNo(1), AgentNo(1), Machine(host="one"))
+    assert presence.machine(GroupNo(2), AgentNo(1)) is presence.machine(GroupNo(1), AgentNo(2)) is UNKNOWN

@@ -1,0 +1,322 @@
+"""A broker in memory: the dispatcher, its rows and its sessions, driven as the engine drives them.
+
+A batch is committed before anything of it is seen; while a commit runs nothing steps. A broker that is killed keeps
+what was committed; whether the batch under way is on disk is up to chance.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from random import Random
+
+from agent_stub.session import Frame, Hello, Outcome
+from broker.dispatch.batch import Batch, Batcher
+from broker.dispatch.dispatcher import Dispatcher
+from broker.dispatch.invariants import check
+from broker.dispatch.messages import (
+    AgentConnected,
+    AgentLeaving,
+    AgentLeft,
+    AgentsHeard,
+    AttemptAccepted,
+    AttemptFinished,
+    AttemptId,
+    AttemptRejected,
+    AttemptStarted,
+    CapacityStated,
+    Effects,
+    Event,
+    JobSubmitted,
+    KnownJob,
+    Reply,
+    SessionClosed,
+)
+from broker.dispatch.model import AgentNo, DispatchPolicy, GroupNo, JobKey, OutcomeStatus, SessionId
+from broker.dispatch.stored import Stored
+from broker.dispatch.watcher import Watcher
+from tests.integration.frames import Writer
+from tests.integration.timeline import MS, Stream, Timeline
+
+GROUP = GroupNo(1)
+OPERATIONS = frozenset({"work"})
+LAG_US = 500 * MS
+_STATUS = dict(zip((1, 2, 3, 4), OutcomeStatus, strict=True))
+
+
+class JudgedDispatcher(Dispatcher):
+    """Every step is judged by all invariants."""
+
+    def begin(self) -> None:
+        """It is recovered: from now on it is watched."""
+        self.watcher = Watcher(self)
+
+    def step(self, now_us: int, event: Event) -> None:
+        effects = self.ledger.effects
+        replies, sends, notices = len(effects.replies), len(effects.sends), len(effects.notices)
+        super().step(now_us, event)
+        self.watcher.judge(
+            event,
+            Effects(replies=effects.replies[replies:], sends=effects.sends[sends:], notices=effects.notices[notices:]),
+        )
+        found = [*check(self), *self.watcher.violations]
+        assert not found, "\n".join(f"[inv{number:02}] {text}" for number, text in found)
+
+
+class Peer:
+    """One session as the broker sees it."""
+
+    def __init__(self, session: SessionId, agent: AgentNo, incarnation: bytes, writer: Writer) -> None:
+        self.session = session
+        self.agent = agent
+        self.incarnation = incarnation
+        self.writer = writer
+
+
+class BrokerProcess:
+    """`on_commit` hears each batch that is on disk, before it is released."""
+
+    def __init__(
+        self, timeline: Timeline, chance: Random, policy: DispatchPolicy, on_commit: Callable[[Batch], None]
+    ) -> None:
+        self.stored = Stored()
+        self.known: dict[bytes, KnownJob] = {}
+        self.is_up = False
+        self.epoch = 0
+        self.commit_us_max = 5 * MS
+        self.counts: Counter[str] = Counter()
+        self.waiting: dict[int, Callable[[Reply], None]] = {}
+        self._timeline = timeline
+        self._chance = chance
+        self._policy = policy
+        self._on_commit = on_commit
+        self._ticket = 0
+        self._life = 0
+
+    # --- its life ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin, from what is on disk."""
+        self.is_up = True
+        self.epoch += 1
+        self._session_no = 0
+        self.dispatcher = JudgedDispatcher(GROUP, self._policy, self.epoch, Random(self.epoch))
+        self.stored.recover(self.dispatcher, self._timeline.now_us)
+        self.dispatcher.begin()
+        self._batcher = Batcher(0)
+        self._batcher.add(GROUP, self.dispatcher)
+        self._mailbox: list[Event] = []
+        self._heard: dict[AgentNo, tuple[SessionId, int]] = {}
+        self.peers: dict[Stream, Peer] = {}
+        self._stalled_until_us = 0
+        self._asleep: list[Callable[[], None]] = []
+        self._arm()
+
+    def kill(self) -> None:
+        """`kill -9`. The batch under way may be on disk or not; nobody is answered."""
+        self.is_up = False
+        self._life += 1
+        pending = self._batcher.pending
+        if pending is not None:
+            is_on_disk = self._chance.random() < 0.5
+            self.counts["killed after commit" if is_on_disk else "killed before commit"] += 1
+            if is_on_disk:
+                self._store(pending)
+        self.waiting.clear()
+        for stream in list(self.peers):
+            stream.cut()
+        self.peers.clear()
+
+    def stall(self, for_us: int) -> None:
+        """The process stands still: what arrives waits, timers are late."""
+        self._stalled_until_us = self._timeline.now_us + for_us
+        self._timeline.at(self._stalled_until_us, self._now_or_never(self._awake))
+
+    def _awake(self) -> None:
+        asleep, self._asleep = self._asleep, []
+        for act in asleep:
+            act()
+        self._turn()
+
+    def _now_or_never(self, act: Callable[[], None]) -> Callable[[], None]:
+        """`act` if this life of the process lasts until then; when the process stands still, afterwards."""
+        life = self._life
+
+        def acting() -> None:
+            if life != self._life:
+                return
+            if self._timeline.now_us < self._stalled_until_us:
+                self._asleep.append(act)
+            else:
+                act()
+
+        return acting
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is up and all that it knows is on disk."""
+        return self.is_up and self._batcher.pending is None and not self._mailbox
+
+    # --- what comes in ----------------------------------------------------------------------------------------------
+
+    def ask(self, make: Callable[[int], Event], then: Callable[[Reply], None] = lambda _: None) -> None:
+        """Post an event that is answered; `make` gets its ticket."""
+        self._ticket += 1
+        self.waiting[self._ticket] = then
+        self._post(make(self._ticket))
+
+    def read(self, stream: Stream, agent: AgentNo, incarnation: bytes, frame: Hello | Frame) -> None:
+        """A frame has arrived."""
+        if self.is_up:
+            self._now_or_never(lambda: self._read(stream, agent, incarnation, frame))()
+
+    def ended(self, stream: Stream) -> None:
+        """A stream has ended, for whatever reason."""
+        self._now_or_never(lambda: self._ended(stream))()
+
+    def _ended(self, stream: Stream) -> None:
+        peer = self.peers.pop(stream, None)
+        if peer is not None:
+            self._post(SessionClosed(peer.agent, peer.session))
+
+    def _read(self, stream: Stream, agent: AgentNo, incarnation: bytes, frame: Hello | Frame) -> None:
+        if isinstance(frame, Hello):
+            self._session_no += 1
+            session = SessionId(self._session_no)
+            self.peers[stream] = Peer(session, agent, incarnation, Writer(self.epoch, self._policy))
+            self._post(self._hello(self.peers[stream], frame))
+        elif stream in self.peers:
+            peer = self.peers[stream]
+            self._heard[peer.agent] = (peer.session, self._timeline.now_us)
+            if frame.heartbeat is not None:
+                peer.writer.beat(frame.heartbeat.seq)
+                self._write(stream)
+            for event in self._events(peer, frame):
+                self._post(event)
+
+    def resync(self, stream: Stream) -> None:
+        """Ask for the Hello again."""
+        self.peers[stream].writer.resync()
+        self._write(stream)
+
+    def _hello(self, peer: Peer, hello: Hello) -> AgentConnected:
+        return AgentConnected(
+            peer.agent,
+            peer.session,
+            peer.incarnation,
+            hello.connect_seq,
+            hello.slots,
+            hello.capacity.attempts,
+            hello.capacity.seq,
+            OPERATIONS,
+            frozenset(),
+            tuple(AttemptId(JobKey(key), attempt) for key, attempt in hello.held),
+            tuple(self._outcome(peer, one) for one in hello.outcomes),
+        )
+
+    def _events(self, peer: Peer, frame: Frame) -> list[Event]:
+        agent, session = peer.agent, peer.session
+        events: list[Event] = [self._hello(peer, frame.hello)] if frame.hello else []
+        if frame.capacity is not None:
+            events.append(CapacityStated(agent, session, frame.capacity.attempts, frame.capacity.seq))
+        events += [AttemptAccepted(agent, session, JobKey(key), attempt) for key, attempt in frame.accepted]
+        events += [
+            AttemptRejected(agent, session, JobKey(one.job_key), one.attempt, one.reason.name.lower(), one.text)
+            for one in frame.rejected
+        ]
+        events += [AttemptStarted(agent, session, JobKey(key), attempt) for key, attempt in frame.started]
+        events += [self._outcome(peer, one) for one in frame.outcomes]
+        if frame.drain_request is not None:
+            events.append(AgentLeaving(agent, session))
+        if frame.goodbye is not None:
+            events.append(AgentLeft(agent, session))
+        return events
+
+    def _outcome(self, peer: Peer, one: Outcome) -> AttemptFinished:
+        return AttemptFinished(
+            peer.agent,
+            peer.session,
+            JobKey(one.job_key),
+            one.attempt,
+            _STATUS[one.status],
+            one.code,
+            one.text,
+            one.retryable,
+            one.content or None,
+        )
+
+    # --- batches ----------------------------------------------------------------------------------------------------
+
+    def _post(self, event: Event) -> None:
+        self._mailbox.append(event)
+        self._timeline.after(self._chance.randrange(MS), self._now_or_never(self._turn))
+
+    def _turn(self) -> None:
+        batcher = self._batcher
+        if batcher.pending is not None:
+            return
+        events, self._mailbox = self._mailbox, []
+        due_us, now_us = batcher.next_deadline_us(), self._timeline.now_us
+        is_due = due_us is not None and due_us <= now_us
+        if not events and not is_due:
+            return
+        lag_us = now_us - due_us if due_us is not None and now_us - due_us > LAG_US else 0
+        batch = batcher.run(now_us, [(GROUP, event) for event in [*self._told(), *map(self._known, events)]], lag_us)
+        if batch.seq:
+            delay_us = self._chance.randrange(self.commit_us_max)
+            self._timeline.after(delay_us, self._now_or_never(self._committed))
+        else:
+            self._release(batch)
+
+    def _told(self) -> list[Event]:
+        heard, self._heard = self._heard, {}
+        return [AgentsHeard(tuple((agent, session, at_us) for agent, (session, at_us) in heard.items()))]
+
+    def _known(self, event: Event) -> Event:
+        if isinstance(event, JobSubmitted):
+            return replace(event, known=self.known.get(event.job_id))
+        return event
+
+    def _committed(self) -> None:
+        batch = self._batcher.committed()
+        self._store(batch)
+        self._release(batch)
+
+    def _store(self, batch: Batch) -> None:
+        for writes in batch.writes.values():
+            self.stored.apply(writes)
+            self.known |= {row.job_id: KnownJob(row.job_key, row.digest) for row in writes.inserts}
+        self._on_commit(batch)
+
+    def _release(self, batch: Batch) -> None:
+        for reply in batch.replies():
+            self.waiting.pop(reply.ticket)(reply)
+        streams = {peer.session: stream for stream, peer in self.peers.items()}
+        written: dict[Stream, None] = {}
+        for send in batch.sends():
+            stream = streams.get(send.session)
+            if stream is not None:
+                self.peers[stream].writer.order(send)
+                written[stream] = None
+        for stream in written:
+            self._timeline.after(self._chance.randrange(3 * MS), self._now_or_never(partial(self._write, stream)))
+        self._arm()
+        if self._mailbox:
+            self._turn()
+
+    def _write(self, stream: Stream) -> None:
+        peer = self.peers.get(stream)
+        if peer is None:
+            return
+        for frame in peer.writer.pack(self._timeline.now_us):
+            stream.down.write(frame)
+        if peer.writer.is_ended:
+            stream.left_by_broker()
+            self._ended(stream)
+
+    def _arm(self) -> None:
+        due_us = self._batcher.next_deadline_us()
+        if due_us is not None:
+            self._timeline.at(due_us, self._now_or_never(self._turn))
