@@ -206,14 +206,8 @@ class Placement:
             heappush(heap, aside)
         return found
 
-    def offers(self, label_set: LabelSet) -> bool:
-        """Whether an agent that is there could serve the label set, room and passing troubles aside."""
-        return any(
-            agent.is_present for agent_class in self.classes_for(label_set) for agent in agent_class.agents.values()
-        )
-
     def room_for(self, label_set: LabelSet) -> Iterable[Agent]:
-        """Agents that could be given a job of the label set now: for invariants and explanations."""
+        """Agents with room that could be given a job of the label set now."""
         return (
             agent
             for agent_class in self.classes_for(label_set)
