@@ -11,13 +11,13 @@ WORKERS ?= 0
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick check bench bench-quick soak system requirements lock install clean
+.PHONY: help demo test test-quick check bench bench-quick soak system requirements telemetry lock install clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 # The same as `mesh demo`, with the sabotages that show that it can fail (MESH_SABOTAGE=drop-row).
-demo: $(STAMP) ## one broker, two agents, real faults: see that no job is lost (ARGS=--json)
+demo: $(STAMP) ## one broker, three agents, real faults: see that no job is lost (ARGS=--json)
 	@$(BIN)/python -m tests.e2e.demo $(ARGS)
 
 test: $(STAMP) ## all tests but the soaks (ARGS='-k drain', WORKERS=2)
@@ -44,6 +44,9 @@ system: ## list and install the Debian packages that some tests need (asks unles
 
 requirements: $(STAMP) ## which tests show which requirement (ARGS=--json)
 	@$(BIN)/python -m tests.meta.requirements $(ARGS)
+
+telemetry: $(STAMP) ## what the broker tells: a real Prometheus runs the query of every panel (ARGS=--json)
+	@$(BIN)/python -m tests.meta.telemetry $(ARGS)
 
 lock: $(STAMP) ## resolve requirements/*.txt again (ARGS=--upgrade)
 	@$(COMPILE) --all-extras --group dev $(ARGS) pyproject.toml -o requirements/dev.txt

@@ -1,7 +1,7 @@
 """How long an agent waits before it dials again: full jitter, so that a fleet never comes back in step.
 
 The first delay is uniform in [0, 0.1 s]; the range doubles with each failure up to 30 s and starts again after a
-session that came about. Pure: the generator is passed in.
+session that came about and lasted. Pure: the generator is passed in.
 """
 
 from typing import Protocol
@@ -34,5 +34,5 @@ class Backoff:
         return delay_s
 
     def reset(self) -> None:
-        """A session came about: begin again with the first range."""
+        """A session came about and lasted: begin again with the first range."""
         self._range_s = self._first_s

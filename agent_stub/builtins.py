@@ -1,9 +1,10 @@
-"""Operations that every agent has: `echo`, `sleep` and `files.csv_to_sql`."""
+"""Operations that come with the agent: `echo`, `sleep`, `files.csv_to_sql`, and, if switched on, `command.run`."""
 
 from __future__ import annotations
 
 import asyncio
 
+from agent_stub.command_run import command_run
 from agent_stub.csv_to_sql import csv_to_sql
 from agent_stub.operations import JobContext, OperationError, Operations, operation
 
@@ -24,6 +25,6 @@ async def sleep(job: JobContext) -> None:
     await asyncio.sleep(seconds)
 
 
-def builtin_operations() -> Operations:
-    """A new registry with the built-in operations."""
-    return Operations([echo, sleep, csv_to_sql])
+def builtin_operations(*, with_commands: bool = False) -> Operations:
+    """A new registry with the built-in operations; `command.run` only if it is asked for."""
+    return Operations([echo, sleep, csv_to_sql, *([command_run] if with_commands else [])])

@@ -3,6 +3,9 @@
 The stream may end at any time and for any reason: handlers run on, outcomes are kept, and the agent dials again after
 its back-off, a new channel for each try. Everything that happens goes through the session and then through `_pump`,
 which carries out the session's orders, wakes the writer and arms the one timer.
+
+The stream and its heartbeats have a thread and an event loop of their own, in which no handler runs but the inline
+ones: a handler that computes, blocks or hangs does not make the agent look dead. A watchdog beside it sees the rest.
 """
 
 from __future__ import annotations
@@ -12,8 +15,9 @@ import logging
 import os
 import random
 import signal
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -23,12 +27,29 @@ import grpc.aio
 
 from agent_stub import convert, host
 from agent_stub.backoff import Backoff, Random
+from agent_stub.clock import now_us
 from agent_stub.convert import MalformedFrameError
+from agent_stub.keeper import SWEEP_EVERY_S, Keeper
 from agent_stub.logs import fields
 from agent_stub.operations import Operations
-from agent_stub.runner import Runner
-from agent_stub.session import AgentSession, LeaveStream, Order, Outcome, Phase, Progress, StartRun, StopRun
+from agent_stub.runner import GRACE_S, Runner
+from agent_stub.session import (
+    FENCED,
+    AgentSession,
+    Assign,
+    KeepOutcome,
+    Key,
+    LeaveStream,
+    Order,
+    Outcome,
+    Phase,
+    Progress,
+    StartRun,
+    StopRun,
+)
 from agent_stub.settings import AgentSettings, SettingsError, check_address
+from agent_stub.spool import Spool
+from agent_stub.watchdog import Watchdog
 from protos.mesh.v1 import agent_service_pb2 as pb
 from protos.mesh.v1 import agent_service_pb2_grpc
 
@@ -44,6 +65,8 @@ SECOND_US: Final = 1_000_000
 TIMER_MIN_S: Final = 0.02
 """The timer may find a heartbeat due that a blocked write keeps from leaving: it must not spin meanwhile."""
 GOODBYE_WAIT_S: Final = 5.0
+STEADY_S: Final = 5.0
+"""A session that lived so long came about; a shorter one may have been ended by another process of this name."""
 CLOSE_WAIT_S: Final = 1.0
 
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
@@ -89,25 +112,26 @@ class _Ending:
     next_broker: str = ""
 
 
-def now_us() -> int:
-    """The agent's clock: it goes on while the machine sleeps, and never steps."""
-    if hasattr(time, "CLOCK_BOOTTIME"):
-        return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000
-    return time.monotonic_ns() // 1_000
-
-
 class Agent:
     """One agent process. Make it and `run` it on the same event loop.
 
     Args:
         generator: the source of the back-off's jitter.
+
+    Raises:
+        OSError: the spool cannot be used.
     """
 
     def __init__(self, settings: AgentSettings, operations: Operations, *, generator: Random | None = None) -> None:
         self.settings = settings
-        self.session = AgentSession(settings.slots, settings.prefetch, operations=operations)
+        keeps_first = settings.spool is not None
+        self.session = AgentSession(settings.slots, settings.prefetch, operations=operations, keeps_first=keeps_first)
         self._operations = operations
+        self._keeper: Keeper | None = None
+        if settings.spool is not None:
+            self._keeper = Keeper(Spool(settings.spool), self.session, settings.spool_bytes_max, self._pump)
         self._runner = Runner(settings.slots, self._on_finished, self._on_progress)
+        self._watchdog = Watchdog(self._runner.fence)
         self._backoff = Backoff(generator or random.SystemRandom())
         self._about = host.about(settings, operations, os.urandom(16))
         self._load = host.Load()
@@ -119,12 +143,16 @@ class Agent:
         self._lag_s = 0.0
         self._is_pumping = False
         self._exit_code: int | None = None
+        self._was_live = False
+        self._live_since_s = 0.0
+        self._offline_since_s = time.monotonic()
 
     # Its life --------------------------------------------------------------------------------------------------------
 
     async def run(self) -> int:
         """Serve until told to leave; the exit code of the process."""
         broker = self.settings.broker
+        keeping = self._begin()
         try:
             while self._exit_code is None:
                 ending = await self._serve(broker)
@@ -134,10 +162,33 @@ class Agent:
                 if self._exit_code is None:
                     await self._pause(ending)
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._runner.close()
+            if keeping is not None:
+                keeping.cancel()
+            self._finish()
         return self._exit_code
+
+    def _begin(self) -> asyncio.Task[None] | None:
+        self._watchdog.watch("stream", self._loop, threading.get_ident())
+        self._watchdog.start()
+        if self._keeper is None:
+            return None
+        self._keeper.restore()
+        return asyncio.create_task(self._look_after(self._keeper), name="agent-keeper")
+
+    async def _look_after(self, keeper: Keeper) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_EVERY_S)
+            keeper.sweep()
+            self._leave_if_done()
+
+    def _finish(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._watchdog.close()
+        self._runner.close()
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper.flush()
 
     @property
     def is_running(self) -> bool:
@@ -153,11 +204,12 @@ class Agent:
         """Leave in good order: take nothing new, finish what is held, deliver it, say Goodbye."""
         log.info("agent.draining", extra=fields(reason=reason, held=self.session.held))
         self.session.drain(reason)
+        self._sweep()
         self._pump()
         self._leave_if_done()
 
     def stop(self) -> None:
-        """Leave now; what is held is lost to this process, and the broker gives it to another agent."""
+        """Leave now; what runs is lost to this process, and the broker gives it to another agent."""
         log.warning("agent.stopped", extra=fields(held=self.session.held))
         self._exit_code = EXIT_INTERRUPTED
         self._hurry.set()
@@ -170,14 +222,29 @@ class Agent:
             self.drain(name)
 
     def _leave_if_done(self) -> None:
-        """Without a stream there is nobody to say Goodbye to: nothing held is reason enough to go."""
-        is_alone = self.session.phase in (Phase.OFFLINE, Phase.GREETING)
-        if self.session.is_leaving and self.session.is_idle and is_alone and self._exit_code is None:
+        """Without a stream there is nobody to say Goodbye to: nothing held is reason enough to go, and so are
+        outcomes alone when all of them are in the spool and the broker has been away for a while.
+        """
+        session = self.session
+        is_alone = session.phase in (Phase.OFFLINE, Phase.GREETING)
+        if not session.is_leaving or not is_alone or self._exit_code is not None:
+            return
+        if session.is_idle or self._has_all_spooled():
+            if session.held:
+                log.info("agent.left", extra=fields(reason="the broker is away", spooled=session.held))
             self._exit_code = EXIT_OK
             self._hurry.set()
             self._end(_Ending("left"))
 
+    def _has_all_spooled(self) -> bool:
+        is_late = time.monotonic() - self._offline_since_s >= self.settings.spool_leave_s
+        keeper = self._keeper
+        return is_late and keeper is not None and self.session.has_only_outcomes and keeper.has_all
+
     async def _pause(self, ending: _Ending) -> None:
+        if self._live_since_s and self._loop.time() - self._live_since_s >= STEADY_S:
+            self._backoff.reset()
+        self._live_since_s = 0.0
         delay_s = self._backoff.next_delay_s(ending.retry_after_s)
         log.info("session.ended", extra=fields(reason=ending.reason, held=self.session.held, retry_in_s=delay_s))
         with suppress(TimeoutError):
@@ -206,7 +273,11 @@ class Agent:
             await asyncio.gather(writer, reader, return_exceptions=True)
             with suppress(TimeoutError):
                 await asyncio.wait_for(channel.close(), CLOSE_WAIT_S)
+            if self._was_live:
+                self._was_live = False
+                self._offline_since_s = time.monotonic()
             self.session.disconnected(now_us())
+            self._sweep()
             self._pump()
 
     async def _ending_of_either(self, writer: asyncio.Task[bool], reader: asyncio.Task[_Ending]) -> _Ending:
@@ -277,7 +348,7 @@ class Agent:
             log.info("session.resynced", extra=fields(reason=wire.resync.reason))
             session.resynced()
         if wire.HasField("outcomes_accepted"):
-            session.acknowledged(convert.keys_of(wire.outcomes_accepted))
+            self._acknowledged(convert.keys_of(wire.outcomes_accepted))
         if wire.outcomes_refused:
             self._on_refused(wire.outcomes_refused)
         for cancel in wire.cancels:
@@ -297,9 +368,13 @@ class Agent:
 
     def _on_welcome(self, welcome: pb.Welcome) -> None:
         self._runner.limits = convert.limits_of(welcome.limits)
+        self._runner.grace_s = convert.us_of(welcome.cancel_grace) / SECOND_US or GRACE_S
+        if self._keeper is not None:
+            self._keeper.limits = self._runner.limits
         self.session.welcomed(now_us(), convert.welcome_of(welcome))
         if self.session.is_live:
-            self._backoff.reset()
+            self._was_live = True
+            self._live_since_s = self._loop.time()
             facts = fields(session=welcome.session_id, epoch=welcome.epoch, held=self.session.held)
             log.info("session.started", extra=facts)
 
@@ -307,7 +382,13 @@ class Agent:
         for outcome in refused:
             facts = fields(job_key=outcome.job_key, attempt=outcome.attempt, reason=outcome.reason)
             log.info("outcome.refused", extra=facts)
-        self.session.acknowledged((outcome.job_key, outcome.attempt) for outcome in refused)
+        self._acknowledged((outcome.job_key, outcome.attempt) for outcome in refused)
+
+    def _acknowledged(self, keys: Iterable[Key]) -> None:
+        known = list(keys)
+        self.session.acknowledged(known)
+        if self._keeper is not None:
+            self._keeper.acknowledged(known)
 
     def _on_drain(self, drain: pb.Drain) -> None:
         log.info("drain.cancelled" if drain.cancel else "drain.started", extra=fields(reason=drain.reason))
@@ -336,8 +417,9 @@ class Agent:
         self.session.finished(now_us(), outcome)
         self._pump()
 
-    def _on_progress(self, progress: Progress) -> None:
-        self.session.progressed(progress)
+    def _on_progress(self, reports: Iterable[Progress]) -> None:
+        for progress in reports:
+            self.session.progressed(progress)
         self._pump()
 
     def _on_timer(self) -> None:
@@ -360,25 +442,53 @@ class Agent:
             self._is_pumping = False
         self._wake.set()
         self._arm()
+        self._hold_lease()
         if self.session.is_leaving:
             self._leave_if_done()
 
     def _carry_out(self, order: Order) -> None:
         if isinstance(order, StartRun):
-            assign = order.assign
-            known = self._operations.get(assign.operation)
-            assert known is not None, "the session refuses what is not known"
-            if log.isEnabledFor(logging.DEBUG):
-                facts = fields(job_key=assign.job_key, attempt=assign.attempt, operation=assign.operation)
-                log.debug("job.started", extra=facts)
-            self._runner.start(convert.job_of(assign), known)
+            self._start(order.assign)
         elif isinstance(order, StopRun):
             facts = fields(job_key=order.job_key, attempt=order.attempt, reason=order.reason)
             log.info("job.stopping", extra=facts)
-            self._runner.stop((order.job_key, order.attempt), order.grace_us / SECOND_US)
+            key, grace_s = (order.job_key, order.attempt), order.grace_us / SECOND_US
+            self._runner.stop(key, grace_s, at_once=order.reason == FENCED)
+        elif isinstance(order, KeepOutcome):
+            assert self._keeper is not None, "the session was made without"
+            self._keeper.keep_first(order.outcome)
         else:
             assert isinstance(order, LeaveStream)
             self._end(_Ending(order.reason))
+
+    def _start(self, assign: Assign) -> None:
+        known = self._operations.get(assign.operation)
+        assert known is not None, "the session refuses what is not known"
+        if log.isEnabledFor(logging.DEBUG):
+            facts = fields(job_key=assign.job_key, attempt=assign.attempt, operation=assign.operation)
+            log.debug("job.started", extra=facts)
+        job = convert.job_of(assign)
+        job.variables = self.settings.variables
+        job.options = self.settings.options.get(assign.operation, {})
+        job.folders = self.settings.job_folders
+        if assign.exclusive:
+            self._runner.renew_lease(self.session.lease_end_us)
+        self._runner.start(job, known, is_exclusive=assign.exclusive)
+        loop = self._runner.coroutines.loop
+        if loop is not None:
+            self._watchdog.watch("coroutines", loop, self._runner.coroutines.thread_id)
+
+    def _hold_lease(self) -> None:
+        """Tell those who end exclusive work when it must have ended, also if this loop stands still then."""
+        if self._runner.has_exclusive:
+            self._runner.renew_lease(self.session.lease_end_us)
+            self._watchdog.guard(self.session.lease_end_us)
+        else:
+            self._watchdog.guard(None)
+
+    def _sweep(self) -> None:
+        if self._keeper is not None:
+            self._keeper.sweep()
 
     def _end(self, ending: _Ending) -> None:
         if not self._left.done():

@@ -11,8 +11,9 @@ from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 
-from agent_stub.operations import JobContext, Operations
-from agent_stub.runner import RunLimits
+from agent_stub.context import JobContext
+from agent_stub.operations import Operations
+from agent_stub.outcomes import RunLimits
 from agent_stub.session import (
     Assign,
     Cancel,
@@ -167,6 +168,22 @@ def outcome_to(outcome: Outcome) -> pb.Outcome:
     wire = pb.Outcome()
     _put_outcome(wire, outcome)
     return wire
+
+
+def outcome_of(wire: pb.Outcome) -> Outcome:
+    """An outcome that was written for the wire, read again."""
+    failure, result = wire.failure, wire.result
+    return Outcome(
+        wire.job_key,
+        wire.attempt,
+        OutcomeStatus(wire.status),
+        failure.code,
+        failure.message,
+        failure.retryable,
+        result.content,
+        result.content_type,
+        us_of(wire.run_time),
+    )
 
 
 def _put_outcome(wire: pb.Outcome, outcome: Outcome) -> None:

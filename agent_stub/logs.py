@@ -11,7 +11,15 @@ import re
 import sys
 import time
 from collections.abc import Mapping
+from logging.handlers import TimedRotatingFileHandler
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
 
+KEPT_DAYS: Final = MappingProxyType({"agent": 14, "operations": 7})
+"""Kinds of log files, and how many days of each are kept."""
+DAYS_MAX: Final = 14
+OPERATION_LOGGERS: Final = "mesh.operation."
 PLAIN = re.compile(r"[^\s=\"]+")
 
 
@@ -30,21 +38,34 @@ class LogfmtFormatter(logging.Formatter):
         facts = getattr(record, "fields", None) or {}
         parts += [f"{name}={_as_text(value)}" for name, value in facts.items()]
         line = " ".join(parts)
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        trace = self.formatException(record.exc_info) if record.exc_info else record.exc_text
+        return f"{line}\n{trace}" if trace else line
 
 
-def configure(level: str) -> None:
-    """Send everything from `level` up to stderr.
+def configure(level: str, folder: Path | None = None, days: Mapping[str, int] = KEPT_DAYS) -> None:
+    """Send everything from `level` up to stderr, and to files in `folder`, which are kept for `days` by kind.
 
     Raises:
         ValueError: there is no such level.
+        OSError: the folder cannot be written to.
     """
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
         raise ValueError(f"{level!r} is no log level: debug, info, warning or error")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LogfmtFormatter())
-    logging.basicConfig(level=number, handlers=[handler], force=True)
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if folder is not None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handlers += [_file_of(folder, kind, days[kind]) for kind in KEPT_DAYS]
+    for handler in handlers:
+        handler.setFormatter(LogfmtFormatter())
+    logging.basicConfig(level=number, handlers=handlers, force=True)
+
+
+def _file_of(folder: Path, kind: str, days: int) -> logging.Handler:
+    """One kind of lines, a file a day: what operations write, or all else."""
+    handler = TimedRotatingFileHandler(folder / f"{kind}.log", when="midnight", backupCount=days, utc=True, delay=True)
+    handler.addFilter(lambda record: record.name.startswith(OPERATION_LOGGERS) == (kind == "operations"))
+    return handler
 
 
 def _as_text(value: object) -> str:

@@ -8,51 +8,40 @@
 
 A handler is a function or a coroutine function of one `JobContext`. It returns bytes, text, None, or anything that
 JSON can say. It raises `OperationError` to say whether trying again makes sense; any other exception is a retryable
-failure. Functions run in threads, coroutine functions on the agent's event loop.
+failure. Functions run in threads, coroutine functions on an event loop that all of them share. A thread cannot be
+killed, so what must end when it is told to runs in a process of its own: `process=True`, and everything exclusive.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import json
-import logging
 import re
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
 
+from agent_stub.context import JobCancelledError, JobContext, OperationError
+
+__all__ = [
+    "JobCancelledError",
+    "JobContext",
+    "Operation",
+    "OperationError",
+    "OperationLoadError",
+    "Operations",
+    "operation",
+    "resolve",
+]
+
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 NAME_CHARACTERS_MAX = 128
-CHECKPOINT_BYTES_MAX = 65_536
-PROGRESS_TEXT_CHARACTERS_MAX = 1_024
 ATTRIBUTE = "__mesh_operation__"
 
-Handler = Callable[["JobContext"], object]
+Handler = Callable[[JobContext], object]
 HandlerT = TypeVar("HandlerT", bound=Handler)
-
-
-class OperationError(Exception):
-    """The attempt failed, and the handler knows why.
-
-    Args:
-        code: stable and machine-readable, dotted like an operation's name, for example `csv.bad_row`.
-        message: for people; it reaches the submitter, so no secrets.
-        retryable: whether the same input may succeed later.
-    """
-
-    def __init__(self, code: str, message: str = "", retryable: bool = False) -> None:
-        super().__init__(message or code)
-        self.code = code
-        self.message = message or code
-        self.retryable = retryable
-
-
-class JobCancelledError(Exception):
-    """The attempt was cancelled; raised where a handler asks, and best left to pass through."""
 
 
 class OperationLoadError(Exception):
@@ -65,21 +54,45 @@ class Operation:
 
     Attributes:
         is_exclusive: never beside another attempt of the same job, whatever the broker's policy says.
-        is_inline: run on the event loop itself. For handlers of microseconds that never block: a thread costs more.
+        is_inline: run where the agent talks to its broker. For handlers of microseconds that never block: a thread
+            costs more. One that is found slow runs in threads from then on.
+        is_process: each attempt in a process of its own, which can be killed.
     """
 
     name: str
     handler: Handler
     is_exclusive: bool = False
     is_inline: bool = False
+    is_process: bool = False
 
     @property
     def is_async(self) -> bool:
         """Whether the handler is a coroutine function."""
         return inspect.iscoroutinefunction(self.handler)
 
+    @property
+    def reference(self) -> str:
+        """`module:name`, by which another process finds the handler.
 
-def operation(name: str, *, exclusive: bool = False, inline: bool = False) -> Callable[[HandlerT], HandlerT]:
+        Raises:
+            OperationLoadError: it cannot be found so.
+        """
+        handler: Any = self.handler
+        module, name = getattr(handler, "__module__", ""), getattr(handler, "__qualname__", "<unnamed>")
+        try:
+            if module == "__main__" or _attribute_of(sys.modules[module], name) is not handler:
+                raise AttributeError
+        except (AttributeError, KeyError):
+            raise OperationLoadError(
+                f"{self.name} runs in a process of its own, which cannot find {module}.{name}: write it as a function "
+                "at the top of a module that can be imported"
+            ) from None
+        return f"{module}:{name}"
+
+
+def operation(
+    name: str, *, exclusive: bool = False, inline: bool = False, process: bool = False
+) -> Callable[[HandlerT], HandlerT]:
     """Mark a handler; `Operations` finds the mark. The function itself stays as it is."""
     if not NAME.fullmatch(name) or len(name) > NAME_CHARACTERS_MAX:
         raise OperationLoadError(f"{name!r} is no operation name: lower-case words joined by dots, `orders.copy`")
@@ -87,7 +100,9 @@ def operation(name: str, *, exclusive: bool = False, inline: bool = False) -> Ca
     def mark(handler: HandlerT) -> HandlerT:
         if inline and inspect.iscoroutinefunction(handler):
             raise OperationLoadError(f"{name}: a coroutine function cannot be inline")
-        setattr(handler, ATTRIBUTE, Operation(name, handler, exclusive, inline))
+        if inline and (process or exclusive):
+            raise OperationLoadError(f"{name}: what runs in a process of its own cannot be inline")
+        setattr(handler, ATTRIBUTE, Operation(name, handler, exclusive, inline, process))
         return handler
 
     return mark
@@ -131,25 +146,39 @@ class Operations:
         """All names, sorted."""
         return sorted(self._by_name)
 
+    def remove(self, name: str) -> None:
+        """Leave out an operation; one that is not there is left alone."""
+        self._by_name.pop(name, None)
+
     def load(self, reference: str) -> None:
         """Add what `module` or `module:attribute` names: a marked handler, an `Operations`, or a module of such.
 
         Raises:
             OperationLoadError: it cannot be imported, or holds no operation.
         """
-        for found in _found_in(_imported(reference), reference):
+        for found in _found_in(resolve(reference), reference):
             self.register(found)
 
 
-def _imported(reference: str) -> object:
+def resolve(reference: str) -> object:
+    """What `module` or `module:attribute` names.
+
+    Raises:
+        OperationLoadError: it cannot be imported, or has no such attribute.
+    """
     module_name, _, attribute = reference.partition(":")
     try:
         found: object = importlib.import_module(module_name)
     except Exception as error:
         raise OperationLoadError(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
-    for part in attribute.split(".") if attribute else ():
-        if not hasattr(found, part):
-            raise OperationLoadError(f"{module_name} has no {attribute}")
+    try:
+        return _attribute_of(found, attribute)
+    except AttributeError:
+        raise OperationLoadError(f"{module_name} has no {attribute}") from None
+
+
+def _attribute_of(found: object, path: str) -> object:
+    for part in path.split(".") if path else ():
         found = getattr(found, part)
     return found
 
@@ -166,124 +195,3 @@ def _found_in(holder: object, reference: str) -> list[Operation]:
     if not found:
         raise OperationLoadError(f"{reference} holds no operation: mark a function with @operation(...)")
     return found
-
-
-ReportProgress = Callable[["JobContext", float, str, bytes], None]
-Clock = Callable[[], float]
-
-
-@dataclass(slots=True, kw_only=True, eq=False)
-class JobContext:
-    """One attempt of a job, as its handler sees it. Safe to use from the handler's thread.
-
-    Attributes:
-        job_id: the submitter's id, a UUID as text.
-        attempt: grows with each placement; hand it to the target as a fencing token where that matters.
-        payload: the submitted bytes.
-        metadata: trace context and the like.
-        checkpoint: what an earlier attempt left with `progress`; empty if none did.
-        deadline_s: when the attempt is stopped for its time, on `clock`; None: never.
-    """
-
-    job_id: str
-    job_key: int
-    attempt: int
-    operation: str
-    payload: bytes = b""
-    content_type: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    checkpoint: bytes = b""
-    deadline_s: float | None = None
-    report: ReportProgress | None = None
-    clock: Clock = time.monotonic
-    _is_cancelled: bool = False
-    _event: threading.Event | None = None
-
-    def json(self) -> Any:
-        """The payload as JSON.
-
-        Raises:
-            OperationError: `payload.not_json`, not retryable.
-        """
-        try:
-            return json.loads(self.payload)
-        except ValueError as error:
-            raise OperationError("payload.not_json", f"the payload is not JSON: {error}") from error
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the attempt should end: cancelled, out of time, superseded or fenced."""
-        return self._is_cancelled
-
-    def raise_if_cancelled(self) -> None:
-        """Call this between steps of long work.
-
-        Raises:
-            JobCancelledError: the attempt should end.
-        """
-        if self._is_cancelled:
-            raise JobCancelledError
-
-    def sleep(self, seconds: float) -> None:
-        """Wait in the handler's thread, but not beyond a cancel.
-
-        Raises:
-            JobCancelledError: the attempt should end.
-        """
-        if self._event is None:
-            self._event = threading.Event()
-        # The flag is set before the event is looked for: one of the two sees the other.
-        if not self._is_cancelled:
-            self._event.wait(seconds)
-        self.raise_if_cancelled()
-
-    def remaining_s(self) -> float | None:
-        """Seconds until the attempt is stopped for its time; None: it has no limit."""
-        return None if self.deadline_s is None else max(self.deadline_s - self.clock(), 0.0)
-
-    def progress(self, fraction: float, message: str = "", checkpoint: bytes = b"") -> None:
-        """Say how far the work is, 0.0 to 1.0. The next attempt is given the latest checkpoint.
-
-        Raises:
-            OperationError: `checkpoint.too_large`, more than 64 KiB.
-        """
-        if len(checkpoint) > CHECKPOINT_BYTES_MAX:
-            raise OperationError("checkpoint.too_large", f"{len(checkpoint)} bytes, at most {CHECKPOINT_BYTES_MAX}")
-        if self.report is not None:
-            text = as_text(message[:PROGRESS_TEXT_CHARACTERS_MAX])
-            self.report(self, min(max(fraction, 0.0), 1.0), text, bytes(checkpoint))
-
-    @property
-    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger whose lines carry the job and the attempt."""
-        fields = {"job_id": self.job_id, "attempt": self.attempt}
-        return logging.LoggerAdapter(logging.getLogger(f"mesh.operation.{self.operation}"), {"fields": fields})
-
-    def cancel(self) -> None:
-        """Ask the handler to end; called by the runner."""
-        self._is_cancelled = True
-        if self._event is not None:
-            self._event.set()
-
-
-def as_text(text: str) -> str:
-    """Text that UTF-8 can carry: half characters, as in undecodable file names, become question marks."""
-    return text.encode(errors="replace").decode()
-
-
-def result_of(value: object) -> tuple[bytes, str]:
-    """What a handler returned, as (content, content type).
-
-    Raises:
-        OperationError: `result.not_json`, not retryable.
-    """
-    if value is None:
-        return b"", ""
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value), "application/octet-stream"
-    if isinstance(value, str):
-        return as_text(value).encode(), "text/plain"
-    try:
-        return json.dumps(value, separators=(",", ":")).encode(), "application/json"
-    except (TypeError, ValueError) as error:
-        raise OperationError("result.not_json", f"the result cannot be written as JSON: {error}") from error

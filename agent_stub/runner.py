@@ -1,48 +1,53 @@
-"""Runs handlers and says how each ended: in threads, on the event loop, or at once.
+"""Runs handlers and says how each ended: at once, in threads, as coroutines, or in processes of their own.
 
-Every run that is started ends in exactly one call of `finished`, on the event loop's thread. A thread cannot be
-killed: a function that does not look at `job.cancelled` keeps its slot until it returns, and is logged as stuck.
+Every run that is started ends in exactly one call of `finished`, on the agent's event loop. Only inline handlers run
+there, and one that is found slow does not any more. A process is killed when it does not end in its grace; a thread
+cannot be: a function that does not look at `job.cancelled` keeps its slot until it returns, and is logged as stuck.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
-import sys
+import threading
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
+from agent_stub.context import JobContext
+from agent_stub.coroutines import Coroutines
 from agent_stub.logs import fields
-from agent_stub.operations import JobCancelledError, JobContext, Operation, OperationError, as_text, result_of
-from agent_stub.session import Key, Outcome, OutcomeStatus, Progress
+from agent_stub.operations import Operation
+from agent_stub.outcomes import Course, RunLimits
+from agent_stub.process import AttemptProcess
+from agent_stub.session import Key, Outcome, Progress
 
-CODE_CHARACTERS_MAX = 128
-STUCK_AFTER_S = 10.0
-WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+GRACE_S = 10.0
+STUCK_AFTER_KILL_S = 5.0
+INLINE_US_MAX = 50_000
+"""An inline handler that took longer holds up heartbeats: it runs in threads from then on."""
 
 log = logging.getLogger("mesh.agent.runner")
 
 
-@dataclass(frozen=True, slots=True)
-class RunLimits:
-    """What an outcome may hold; stated by the broker."""
-
-    result_bytes_max: int = 1 << 20
-    failure_message_bytes_max: int = 4_096
-
-
 @dataclass(slots=True, eq=False)
 class _Run:
-    job: JobContext
+    course: Course
     operation: Operation
-    started_s: float
-    task: asyncio.Task[object] | None = None
+    process: AttemptProcess | None = None
+    is_exclusive: bool = False
+    task: asyncio.Task[Outcome] | None = None
+    kill: asyncio.TimerHandle | None = None
     stuck: asyncio.TimerHandle | None = None
+    is_stuck: bool = False
+
+    @property
+    def job(self) -> JobContext:
+        return self.course.job
 
 
 class Runner:
@@ -51,154 +56,227 @@ class Runner:
     Args:
         slots: threads at most; the session never starts more runs than this.
         finished: called with each outcome.
-        progressed: called with each progress report.
+        progressed: called with the latest reports of some runs, before those end.
     """
 
     def __init__(
-        self, slots: int, finished: Callable[[Outcome], None], progressed: Callable[[Progress], None] | None = None
+        self,
+        slots: int,
+        finished: Callable[[Outcome], None],
+        progressed: Callable[[Iterable[Progress]], None] | None = None,
     ) -> None:
         self.limits = RunLimits()
+        self.grace_s = GRACE_S
         self._finished = finished
         self._progressed = progressed
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPoolExecutor(slots, thread_name_prefix="mesh-run")
+        self.coroutines = Coroutines(type(self._loop))
         self._runs: dict[Key, _Run] = {}
-        # Filled by handlers' threads, emptied on the loop; one wake-up for all that gathers meanwhile.
-        self._from_threads: deque[Progress | tuple[_Run, Outcome]] = deque()
+        self._exclusive: dict[Key, _Run] = {}
+        self._slow: set[str] = set()
+        self._lease_end_us = 0
+        # Filled by handlers' threads, emptied on the loop; one wake-up for all that gathers meanwhile. Of reports the
+        # latest is kept: a handler may report faster than anybody can listen.
+        self._ended: deque[tuple[_Run, Outcome]] = deque()
+        self._reports: dict[Key, Progress] = {}
+        self._reports_lock = threading.Lock()
         self._is_woken = False
 
     def __len__(self) -> int:
         return len(self._runs)
 
-    def start(self, job: JobContext, operation: Operation) -> None:
+    @property
+    def stuck(self) -> int:
+        """Runs that were told to end and have not in their grace."""
+        return sum(run.is_stuck for run in self._runs.values())
+
+    @property
+    def has_exclusive(self) -> bool:
+        """Whether a run must end with the lease."""
+        return bool(self._exclusive)
+
+    def start(self, job: JobContext, operation: Operation, *, is_exclusive: bool = False) -> None:
         """Run a handler; an inline one has finished when this returns."""
         job.report = self._report
-        run = _Run(job, operation, time.monotonic())
-        if operation.is_inline:
-            self._finished(self._called(run))
+        is_exclusive = is_exclusive or operation.is_exclusive
+        run = _Run(Course(job, self.limits, time.monotonic()), operation, is_exclusive=is_exclusive)
+        is_process = is_exclusive or operation.is_process
+        if operation.is_inline and not is_process and operation.name not in self._slow:
+            self._run_inline(run)
             return
-        self._runs[(job.job_key, job.attempt)] = run
-        if operation.is_async:
-            self._start_task(run)
+        key = (job.job_key, job.attempt)
+        self._runs[key] = run
+        if is_process:
+            run.process = AttemptProcess(run.course, operation, self._lease_end_us if is_exclusive else None)
+            if is_exclusive:
+                self._exclusive[key] = run
+            self._threads.submit(self._run_in_process, run, run.process)
+        elif operation.is_async:
+            self.coroutines.start(_guarded(run), lambda task: self._on_task(run, task))
         else:
             self._threads.submit(self._run_in_thread, run)
 
-    def stop(self, key: Key, grace_s: float = 0.0) -> None:
-        """Ask a run to end; one that has ended, or never was, is left alone."""
+    def stop(self, key: Key, grace_s: float = 0.0, *, at_once: bool = False) -> None:
+        """Ask a run to end; one that has ended, or never was, is left alone.
+
+        A process that has not ended in `grace_s` (0: `self.grace_s`) is killed, with `at_once` now. Of several stops
+        the one that ends first counts.
+        """
         run = self._runs.get(key)
         if run is None:
             return
+        grace_s = grace_s or self.grace_s
         run.job.cancel()
-        if run.stuck is None:
-            run.stuck = self._loop.call_later(grace_s or STUCK_AFTER_S, self._warn_of, run)
-        if run.task is not None:
-            run.task.cancel()
+        stuck_after_s = grace_s
+        if run.process is not None:
+            self._stop_process(run, run.process, grace_s, at_once=at_once)
+            stuck_after_s += STUCK_AFTER_KILL_S
+        elif run.task is not None:
+            self.coroutines.cancel(run.task)
+        run.stuck = self._sooner(run.stuck, stuck_after_s, lambda: self._warn_of(run))
+
+    def renew_lease(self, end_us: int) -> None:
+        """Exclusive runs may go on until then, also those that start later."""
+        if end_us != self._lease_end_us:
+            self._lease_end_us = end_us
+            for run in self._exclusive.values():
+                if run.process is not None:
+                    run.process.lease(end_us)
+
+    def fence(self) -> None:
+        """Kill what must have ended with the lease. From any thread: the loop may be what does not go on."""
+        for run in list(self._exclusive.values()):
+            if run.process is not None:
+                run.process.kill()
 
     def close(self) -> None:
-        """Ask all runs to end and start nothing more; threads that do not listen are left behind."""
+        """End all runs and start nothing more; threads that do not listen are left behind."""
         for key in list(self._runs):
-            self.stop(key)
+            self.stop(key, at_once=True)
         for run in self._runs.values():
-            if run.stuck is not None:
-                run.stuck.cancel()
+            _disarm(run)
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self.coroutines.close()
 
     # On the loop -----------------------------------------------------------------------------------------------------
 
-    def _start_task(self, run: _Run) -> None:
-        coroutine = _guarded(run)
-        if sys.version_info >= (3, 12):
-            # A handler that never waits ends here, without a turn of the loop.
-            run.task = asyncio.Task(coroutine, loop=self._loop, eager_start=True)
-        else:
-            run.task = self._loop.create_task(coroutine)
-        # By callback: a task that is cancelled before its first step runs no line of its coroutine.
-        run.task.add_done_callback(lambda task: self._on_task_done(run, task))
+    def _run_inline(self, run: _Run) -> None:
+        outcome = self._called(run)
+        if outcome.run_time_us > INLINE_US_MAX:
+            name = run.operation.name
+            self._slow.add(name)
+            log.warning(
+                "operation.slow", extra=fields(operation=name, run_time_us=outcome.run_time_us, now="in threads")
+            )
+        self._finished(outcome)
 
-    def _on_task_done(self, run: _Run, task: asyncio.Task[object]) -> None:
-        if task.cancelled():
-            self._end(run, self._failure(run, asyncio.CancelledError()))
-            return
-        error = task.exception()
-        self._end(run, self._success(run, task.result()) if error is None else self._failure(run, error))
+    def _stop_process(self, run: _Run, process: AttemptProcess, grace_s: float, *, at_once: bool) -> None:
+        process.cancel()
+        if at_once:
+            process.kill()
+        else:
+            run.kill = self._sooner(run.kill, grace_s, process.kill)
+
+    def _sooner(
+        self, timer: asyncio.TimerHandle | None, delay_s: float, act: Callable[[], None]
+    ) -> asyncio.TimerHandle:
+        """What acts after so long, or when `timer` does if that is sooner."""
+        if timer is not None:
+            if timer.when() <= self._loop.time() + delay_s:
+                return timer
+            timer.cancel()
+        return self._loop.call_later(delay_s, act)
 
     def _end(self, run: _Run, outcome: Outcome) -> None:
-        self._runs.pop((run.job.job_key, run.job.attempt), None)
-        if run.stuck is not None:
-            run.stuck.cancel()
+        key = (run.job.job_key, run.job.attempt)
+        self._runs.pop(key, None)
+        self._exclusive.pop(key, None)
+        _disarm(run)
+        if run.is_stuck:
+            facts = fields(job_id=run.job.job_id, attempt=run.job.attempt, run_time_us=outcome.run_time_us)
+            log.info("attempt.unstuck", extra=facts)
         self._finished(outcome)
 
     def _take_from_threads(self) -> None:
         self._is_woken = False
-        while self._from_threads:
-            item = self._from_threads.popleft()
-            if isinstance(item, Progress):
-                if self._progressed is not None:
-                    self._progressed(item)
-            else:
-                self._end(*item)
+        # No more than there is now, or threads that go on could keep the loop here for ever. Counted before the reports
+        # are taken: what a run reported comes before its end.
+        ended = len(self._ended)
+        with self._reports_lock:
+            reports, self._reports = self._reports, {}
+        if reports and self._progressed is not None:
+            self._progressed(reports.values())
+        for _ in range(ended):
+            self._end(*self._ended.popleft())
 
     def _warn_of(self, run: _Run) -> None:
-        log.warning("attempt.stuck", extra=fields(job_id=run.job.job_id, attempt=run.job.attempt))
+        run.is_stuck = True
+        job = run.job
+        facts = fields(job_id=job.job_id, attempt=job.attempt, operation=job.operation, stuck=self.stuck)
+        log.warning("attempt.stuck", extra=facts)
 
     # In any thread ---------------------------------------------------------------------------------------------------
 
+    def _on_task(self, run: _Run, task: asyncio.Task[Outcome]) -> None:
+        # In this order: a stop at this moment sees the task, or is seen here.
+        run.task = task
+        # By callback: a task that is cancelled before its first step runs no line of its coroutine.
+        task.add_done_callback(lambda done: self._hand_over(run, _outcome_of(run, done)))
+        if run.job.cancelled:
+            task.cancel()
+
     def _run_in_thread(self, run: _Run) -> None:
-        self._hand_over((run, self._called(run)))
+        self._hand_over(run, self._called(run))
+
+    def _run_in_process(self, run: _Run, process: AttemptProcess) -> None:
+        try:
+            outcome = process.run()
+        except BaseException as error:  # noqa: BLE001 - a slot must never be lost, whatever it is
+            outcome = run.course.raised(error)
+        self._hand_over(run, outcome)
 
     def _report(self, job: JobContext, fraction: float, text: str, checkpoint: bytes) -> None:
-        self._hand_over(Progress(job.job_key, job.attempt, fraction, text, checkpoint))
+        key = (job.job_key, job.attempt)
+        progress = Progress(*key, fraction, text, checkpoint)
+        with self._reports_lock:
+            self._reports[key] = progress.after(self._reports.get(key))
+        self._wake()
 
-    def _hand_over(self, item: Progress | tuple[_Run, Outcome]) -> None:
-        self._from_threads.append(item)
+    def _hand_over(self, run: _Run, outcome: Outcome) -> None:
+        self._ended.append((run, outcome))
+        self._wake()
+
+    def _wake(self) -> None:
         if not self._is_woken:
             self._is_woken = True
-            if not self._loop.is_closed():
+            with suppress(RuntimeError):  # the loop is closed: the agent has left
                 self._loop.call_soon_threadsafe(self._take_from_threads)
 
     def _called(self, run: _Run) -> Outcome:
         try:
             run.job.raise_if_cancelled()
-            return self._success(run, run.operation.handler(run.job))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is its outcome
-            return self._failure(run, error)
-
-    def _success(self, run: _Run, value: object) -> Outcome:
-        try:
-            content, content_type = result_of(value)
-        except OperationError as error:
-            return self._failure(run, error)
-        limit = self.limits.result_bytes_max
-        if len(content) > limit:
-            text = f"the result has {len(content)} bytes, at most {limit} can be kept"
-            return self._failure(run, OperationError("result_too_large", text))
-        return self._outcome(run, OutcomeStatus.SUCCEEDED, content=content, content_type=content_type)
-
-    def _failure(self, run: _Run, error: BaseException) -> Outcome:
-        if isinstance(error, JobCancelledError | asyncio.CancelledError) and run.job.cancelled:
-            return self._outcome(run, OutcomeStatus.CANCELLED)
-        if isinstance(error, OperationError):
-            code, text, is_retryable = error.code, error.message, error.retryable
-        else:
-            log.warning("job.raised", exc_info=error, extra=fields(job_id=run.job.job_id, attempt=run.job.attempt))
-            code, text, is_retryable = code_of(error), str(error) or type(error).__name__, True
-        text = text.encode(errors="replace")[: self.limits.failure_message_bytes_max].decode(errors="ignore")
-        code = as_text(code[:CODE_CHARACTERS_MAX])
-        return self._outcome(run, OutcomeStatus.FAILED, code=code, text=text, retryable=is_retryable)
-
-    def _outcome(self, run: _Run, status: OutcomeStatus, **more: Any) -> Outcome:
-        run_time_us = int((time.monotonic() - run.started_s) * 1_000_000)
-        return Outcome(run.job.job_key, run.job.attempt, status, run_time_us=run_time_us, **more)
+            return run.course.returned(run.operation.handler(run.job))
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is its outcome
+            return run.course.raised(error)
+        finally:
+            run.job.close()
 
 
-def code_of(error: BaseException) -> str:
-    """The failure code of an exception that says nothing about itself: `python.value_error` for a `ValueError`."""
-    return "python." + WORD_START.sub("_", type(error).__name__).lower().strip("_")
+def _disarm(run: _Run) -> None:
+    for timer in (run.kill, run.stuck):
+        if timer is not None:
+            timer.cancel()
 
 
-async def _guarded(run: _Run) -> object:
+async def _guarded(run: _Run) -> Outcome:
     try:
-        return await cast("Coroutine[Any, Any, object]", run.operation.handler(run.job))
-    except SystemExit as error:
-        # It would end the loop; for a handler it is a failure like any other.
-        raise OperationError(code_of(error), str(error), retryable=True) from error
+        handler = cast("Callable[[JobContext], Coroutine[Any, Any, object]]", run.operation.handler)
+        return run.course.returned(await handler(run.job))
+    except BaseException as error:  # noqa: BLE001 - an exit would end the loop; for a handler it is a failure
+        return run.course.raised(error)
+
+
+def _outcome_of(run: _Run, task: asyncio.Task[Outcome]) -> Outcome:
+    run.job.close()
+    return run.course.raised(asyncio.CancelledError()) if task.cancelled() else task.result()

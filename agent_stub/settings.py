@@ -6,6 +6,8 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from agent_stub.session.session import CAPACITY_MAX
 
@@ -13,6 +15,7 @@ DEFAULT_BROKER = "127.0.0.1:7401"
 SLUG = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 LABEL_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 LABELS_MAX = 32
+SPOOL_BYTES_MIN = 16 << 20
 LABEL_VALUE_CHARACTERS_MAX = 63
 
 
@@ -31,6 +34,12 @@ class AgentSettings:
             agent delays.
         dev: no certificates: plain text, loopback only, and the identity is what this says it is.
         labels: claims about the agent; the operator decides which of them count.
+        spool: folder of outcomes that no broker has acknowledged; None: they do not outlive the process.
+        spool_bytes_max: what they may take.
+        spool_leave_s: how long an agent that leaves, and has nothing but spooled outcomes, waits for its broker.
+        job_folders: where attempts get folders of their own.
+        variables: what operations read with `job.variable`.
+        options: for each operation its table of the configuration.
 
     Raises:
         SettingsError: at construction, for the first setting that is wrong.
@@ -44,6 +53,12 @@ class AgentSettings:
     prefetch: int = 0
     dev: bool = False
     labels: Mapping[str, str] = field(default_factory=dict)
+    spool: Path | None = None
+    spool_bytes_max: int = 1 << 30
+    spool_leave_s: float = 10.0
+    job_folders: Path | None = None
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for what in ("organization", "group", "agent"):
@@ -61,6 +76,8 @@ class AgentSettings:
         for key, value in self.labels.items():
             if not LABEL_KEY.fullmatch(key) or len(value) > LABEL_VALUE_CHARACTERS_MAX:
                 raise SettingsError(f"label {key}={value}: not a label (`zone=a1`, value at most 63 characters)")
+        if self.spool_bytes_max < SPOOL_BYTES_MIN:
+            raise SettingsError(f"spool bytes_max {self.spool_bytes_max}: at least {SPOOL_BYTES_MIN}, a few results")
         check_address(self.broker, self.dev)
 
     @property

@@ -28,11 +28,13 @@ BACKLOGS: Final = (0, 100_000, 1_000_000)
 RATES: Final = (500.0, 2_000.0)
 BACKLOG_LARGE: Final = 1_000_000
 STEP_CASES: Final = (
+    ("filled", 1_000_000),
     ("deadlines", 1_000_000),
     ("cancels", 1_000_000),
     ("closed", 512_000),
     ("silent", 512_000),
     ("stalled", 512_000),
+    ("removed", 1_000_000),
 )
 
 

@@ -8,7 +8,6 @@ key, a priority, three deadlines and an idempotency key. Effects are taken after
 """
 
 import argparse
-import gc
 import json
 import random
 import time
@@ -16,7 +15,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from broker.app import GC_OLD_ROUNDS, GC_YOUNG_OBJECTS
+from broker import garbage
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.messages import AgentAdded, AgentConnected, AssignJob, AttemptFinished, JobSubmitted, TimerFired
 from broker.dispatch.model import (
@@ -122,9 +121,7 @@ def measure(agents: int, queued: int, rounds: int) -> dict[str, object]:
     """One row of the table."""
     bench = Bench(agents, queued)
     # As the broker does: what waits is not looked through by the collector, and it collects seldom.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_YOUNG_OBJECTS, GC_OLD_ROUNDS, GC_OLD_ROUNDS)
+    garbage.tune()
     bench.run(10 * BATCH)
     costs = sorted(bench.run(JOBS) for _ in range(rounds))
     return {

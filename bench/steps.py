@@ -8,14 +8,13 @@ is not ours), and the longest is the figure: while a call runs, the broker reads
 """
 
 import argparse
-import gc
 import json
 import random
 import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from broker.app import GC_OLD_ROUNDS, GC_YOUNG_OBJECTS
+from broker import garbage
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.messages import (
     AgentAdded,
@@ -24,6 +23,7 @@ from broker.dispatch.messages import (
     CancelRequested,
     Effects,
     Event,
+    GroupRemoveRequested,
     JobSubmitted,
     SessionClosed,
     TimerFired,
@@ -58,9 +58,7 @@ class Timed:
 
     def watch(self) -> None:
         """The scene is set: as in the broker, the collector does not look through it."""
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GC_YOUNG_OBJECTS, GC_OLD_ROUNDS, GC_OLD_ROUNDS)
+        garbage.tune()
         self.longest_s, self.calls = 0.0, 0
 
     def _timed(self, call: Callable[..., Any], *arguments: Any) -> Any:
@@ -128,6 +126,24 @@ def deadlines(size: int) -> Timed:
     return timed
 
 
+def filled(size: int) -> Timed:
+    """So many jobs are submitted and wait: what holds them grows."""
+    timed = Timed(size)
+    timed.watch()
+    timed.submit(size, 3_600 * SECOND_US)
+    assert len(timed.dispatcher.ledger.jobs) == size
+    return timed
+
+
+def removed(size: int) -> Timed:
+    """The group is removed with agents that work and so many jobs in all."""
+    timed = _working(size // 2)
+    timed.submit(size // 2)
+    timed.turn(GroupRemoveRequested(0))
+    assert not timed.dispatcher.ledger.jobs
+    return timed
+
+
 def cancels(size: int) -> Timed:
     """So many jobs that are due within the minute are cancelled: their deadlines are forgotten."""
     timed = Timed(size)
@@ -178,11 +194,13 @@ def stalled(size: int) -> Timed:
 
 
 CASES: Final[dict[str, Callable[[int], Timed]]] = {
+    "filled": filled,
     "deadlines": deadlines,
     "cancels": cancels,
     "closed": closed,
     "silent": silent,
     "stalled": stalled,
+    "removed": removed,
 }
 
 

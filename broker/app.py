@@ -7,8 +7,6 @@ the file finds the truth (crash-only).
 """
 
 import asyncio
-import gc
-import importlib.metadata
 import os
 import secrets
 import signal
@@ -22,15 +20,21 @@ from typing import Final, Self
 import grpc.aio
 import structlog
 
+from broker import garbage
 from broker.clock import EngineClock
 from broker.control.acts import AgentActs
 from broker.control.directory import Directory
+from broker.control.edits import Edits
+from broker.control.removals import Removals
 from broker.control.resources import Resources
+from broker.control.status import AgentStatus, agent_status
 from broker.engine import Engine
 from broker.errors import ConfigError, MeshError, StoreLockedError
-from broker.observe import logs
+from broker.observe import lag, logs
 from broker.observe.health import HealthServer, Readiness
 from broker.observe.metrics import Metrics
+from broker.observe.page import MetricsPage
+from broker.observe.recording import Recording
 from broker.rpc import services
 from broker.rpc.admin import AdminService
 from broker.rpc.agents import AgentService
@@ -38,18 +42,17 @@ from broker.rpc.jobs import JobService
 from broker.rpc.server import Health, Listener, options_of
 from broker.rpc.watch import JobFeed
 from broker.settings import Settings
+from broker.store.retention import Retention, RetentionPolicy
 from broker.store.sqlite import SqliteStore
 
 BROKER_ID: Final = "broker"
 """One broker a SQLite file: its name is always the same."""
 STORE_FILE: Final = "mesh.sqlite"
+JOURNAL_FOLDER: Final = "journal"
 PROBE_EVERY_S: Final = 1.0
 STOP_GRACE_S: Final = 2.0
 DRAIN_WAIT_S: Final = 5.0
 """How long a stop waits for the mailbox to be worked off."""
-GC_YOUNG_OBJECTS: Final = 50_000
-"""Allocations between two collections of the youngest generation: batches come and go without cycles."""
-GC_OLD_ROUNDS: Final = 1_000
 
 EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
@@ -80,6 +83,7 @@ class Broker:
             synchronous=settings.store.synchronous,
             payload_inline_max=settings.store.payload_inline_bytes_max,
         )
+        self._seed = secrets.randbits(63)
         self.engine = Engine(
             self.store,
             EngineClock(),
@@ -87,10 +91,14 @@ class Broker:
             settings.dispatch.policy(),
             broker_id=BROKER_ID,
             payload_cache_bytes_max=settings.store.payload_cache_bytes_max,
-            seed=secrets.randbits(63),
+            seed=self._seed,
         )
-        self._directory = Directory(self.store, self.engine, settings.limits.agents_max)
-        self._metrics = Metrics(self._directory.group_label, importlib.metadata.version("jobmesh"))
+        self._directory = Directory(self.store, self.engine, settings.limits.agents_max, settings.plan_of)
+        agents_max = settings.limits.metrics_agents_max
+        self._metrics = Metrics(self.engine, self._directory, agent_status, AgentStatus, agents_max)
+        self._page = MetricsPage(self._metrics.snapshot, settings.data_dir / STORE_FILE)
+        policy = RetentionPolicy.of(settings.store)
+        self.retention = Retention(self.store, policy, self.engine.clock.now_us, lambda: self.engine.commit_seq)
         self._stack = AsyncExitStack()
         self._running: asyncio.Task[None] | None = None
 
@@ -156,8 +164,11 @@ class Broker:
             self._readiness.expect(part)
         self._start_health_server()
         await self._start_engine()
-        resources = Resources(self.store, self.engine, self._directory)
+        resources = Resources(self.store, self.engine, self._directory, self._settings.limits)
+        self._removals = Removals(self.store, self.engine, self._directory, resources)
         await self._directory.load()
+        await resources.configure_all()
+        await self._removals.resume()
         if self._settings.dev:
             await resources.create_defaults()
         await self._start_listeners(resources)
@@ -165,7 +176,7 @@ class Broker:
     def _start_health_server(self) -> None:
         host, _, port = self._settings.metrics_listen.rpartition(":")
         try:
-            self._health_server = HealthServer(host.strip("[]"), int(port), self._readiness, self._metrics.page)
+            self._health_server = HealthServer(host.strip("[]"), int(port), self._readiness, self._page.text)
         except OSError as error:
             text = f"metrics_listen = {self._settings.metrics_listen}: cannot listen there: {error.strerror}"
             raise ConfigError(text, reason="PORT_TAKEN") from error
@@ -177,20 +188,43 @@ class Broker:
         await self.store.open()
         self._stack.push_async_callback(self.store.close)
         await self.engine.recover()
+        self._metrics.begin()
         self.engine.observe(self._metrics)
+        self._start_journal()
         self._running = asyncio.create_task(self.engine.run(), name="engine")
         self._running.add_done_callback(self._engine_ended)
         self._stack.push_async_callback(self._stop_engine)
         self._readiness.ask("store", lambda: "the store refuses commits" if self.engine.is_stalled else "ok")
+
+    def _start_journal(self) -> None:
+        settings, folder = self._settings.journal, self._settings.data_dir / JOURNAL_FOLDER
+        if not settings.enabled:
+            return
+        recording = Recording(settings, folder, seed=self._seed, program=self._metrics.version)
+        try:
+            recording.start()
+        except OSError as error:
+            raise ConfigError(f"journal.enabled: cannot write to {folder}: {error.strerror}") from error
+        self.engine.record(recording)
+        self._metrics.read_journal(recording)
+        self._stack.push_async_callback(asyncio.to_thread, recording.stop)
 
     async def _start_listeners(self, resources: Resources) -> None:
         feed = JobFeed(self.engine.commit_seq, self._settings.limits.watchers_max)
         self.engine.observe(feed)
         limits = self._settings.limits
         self._jobs = JobService(self.engine, self._directory, self.store, feed, self._settings)
-        admin = AdminService(resources, self._directory, AgentActs(self.engine, self._directory, resources))
+        admin = AdminService(
+            resources,
+            self._directory,
+            AgentActs(self.engine, self._directory, resources),
+            Edits(self.store, self._directory, resources),
+            self._removals,
+        )
         self._agents = AgentService(self.engine, self._directory, self._settings)
-        self._metrics.count_sessions(lambda: self._agents.count)
+        self._metrics.read_streams(lambda: self._agents.count, self._agents.traffic)
+        self._metrics.read_refusals(self._jobs.refused)
+        self._metrics.read_retention(self.retention)
         api_health = Health(services.API_SERVICES)
         mesh_health = Health(services.MESH_SERVICES)
         self._health = (api_health, mesh_health)
@@ -213,14 +247,22 @@ class Broker:
         for health in self._health:
             await health.serving()
         await self._probe()
-        probing = asyncio.create_task(self._probe_for_ever(), name="probe")
-        self._stack.push_async_callback(_cancelled, probing)
+        tasks = (
+            (self._probe_for_ever(), "probe"),
+            (lag.watch(self._metrics.on_lag), "lag"),
+            (self.retention.run_for_ever(), "retention"),
+        )
+        for work, name in tasks:
+            task = asyncio.create_task(work, name=name)
+            task.add_done_callback(self._task_ended)
+            self._stack.push_async_callback(_cancelled, task)
+        self._page.open(asyncio.get_running_loop())
 
     def _listener(
         self, name: str, address: str, register: Callable[[grpc.aio.Server], None], streams_max: int
     ) -> Listener:
         options = options_of(self._settings.limits, streams_max)
-        return Listener(name, address, register, options, self._metrics.acceptor_restarted)
+        return Listener(name, address, register, options, self._metrics.acceptor_restarted, self._jobs.count_invalid)
 
     async def _probe_for_ever(self) -> None:
         while True:
@@ -265,10 +307,17 @@ class Broker:
             self._readiness.set("store", f"the engine has stopped: {error}")
             self.engine.fail(error)
 
+    def _task_ended(self, task: "asyncio.Task[None]") -> None:
+        """A task that is to run until the stop is over: by an error, it is a mistake of the broker."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("task.failed", task=task.get_name(), why=str(error), exc_info=error)
+            self._readiness.set(task.get_name(), f"ended: {error}")
+
 
 async def _cancelled(task: "asyncio.Task[None]") -> None:
     task.cancel()
-    with suppress(asyncio.CancelledError):
+    with suppress(Exception, asyncio.CancelledError):  # what it raised is in the log
         await task
 
 
@@ -277,13 +326,6 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"data_dir = {path}: cannot make this folder: {error.strerror}") from error
-
-
-def _tune_collector() -> None:
-    """What recovery built lives as long as the process: leave it out of every collection, and collect seldom."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_YOUNG_OBJECTS, GC_OLD_ROUNDS, GC_OLD_ROUNDS)
 
 
 def serve(settings: Settings) -> int:
@@ -309,11 +351,14 @@ async def _serve(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _on_signal, stop)
     async with Broker(settings) as broker:
-        _tune_collector()
+        garbage.tune()
+        collector = garbage.Collector(lambda: broker.engine.commit_seq, lambda: broker.engine.live_jobs)
+        collecting = asyncio.create_task(collector.run(), name="collector")
         stopping = asyncio.create_task(stop.wait(), name="stop")
         failing = asyncio.create_task(broker.failed(), name="failed")
         await asyncio.wait((stopping, failing), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
+        collecting.cancel()
         if failing.done():
             failing.result()
         failing.cancel()

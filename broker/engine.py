@@ -10,18 +10,20 @@ If the store fails in a way that leaves the disk unknown, `run` raises and the p
 import asyncio
 import itertools
 import random
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol, TypeVar
 
 import structlog
 
 from broker.clock import SECOND_US, ClockBehindError, EngineClock
+from broker.dispatch import reasons
 from broker.dispatch.batch import Batch, Batcher
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.messages import (
     AgentsHeard,
     AssignJob,
+    Effects,
     EndSession,
     Event,
     JobSubmitted,
@@ -33,7 +35,15 @@ from broker.dispatch.messages import (
 )
 from broker.dispatch.model import FINAL_STATES, NO_JOB, AgentNo, DispatchPolicy, GroupNo, JobKey, SessionId, group_of
 from broker.dispatch.recovery import recover, recover_jobs, seal
-from broker.errors import ConfigError, FullError, NotOwnerError, StoreBusyError, StoreError, StoreFailedError
+from broker.errors import (
+    ConfigError,
+    FullError,
+    NotFoundError,
+    NotOwnerError,
+    StoreBusyError,
+    StoreError,
+    StoreFailedError,
+)
 from broker.mailbox import Mailbox
 from broker.settings import LimitSettings
 from broker.store.base import Body, CommitRequest, CommitStatus, Store, SubmissionLookup
@@ -67,11 +77,29 @@ class Observer(Protocol):
     def on_batch(self, notices: Sequence[Notice], commit_seq: int) -> None:
         """Notices of one batch, after its commit."""
 
-    def on_commit(self, seconds: float, events: int) -> None:
-        """One commit took this long for a batch of so many events."""
+    def on_commit(self, seconds: float, events: int, rows: int) -> None:
+        """One commit took this long for a batch of so many events, and wrote so many rows."""
 
     def on_full(self, queue: str) -> None:
         """A queue of the mailbox was full."""
+
+
+class Recorder(Protocol):
+    """Writes down every turn, so that it can be done again; must be quick and must not raise."""
+
+    def before(self, now_us: int, dispatchers: Callable[[], Iterable[Dispatcher]]) -> None:
+        """A turn begins; the one before is settled."""
+
+    def turn(
+        self, at_us: int, lag_us: int, events: Sequence[tuple[GroupNo, Event]], effects: Mapping[GroupNo, Effects]
+    ) -> None:
+        """What a turn was given and what it ordered, before anything of it is carried out."""
+
+    def added(self, dispatcher: Dispatcher) -> None:
+        """A group is driven from the next turn on."""
+
+    def lost(self, groups: Collection[GroupNo]) -> None:
+        """These groups are driven no more."""
 
 
 class _Request:
@@ -119,6 +147,7 @@ class Engine:
         self._limits = limits
         self._seed = seed
         self._observers = list(observers)
+        self._recorder: Recorder | None = None
         self._batcher = Batcher(0)
         bytes_max = limits.mailbox_bytes_max
         self._control = Mailbox[Event]("control", limits.mailbox_control, bytes_max, self._tell_full)
@@ -128,6 +157,8 @@ class Engine:
         self._outboxes: dict[SessionId, tuple[GroupNo, Outbox]] = {}
         self._requests: dict[int, tuple[_Request, int]] = {}
         self._tickets = itertools.count(1)
+        self._groups: list[GroupNo] = []
+        self._gone: set[GroupNo] = set()  # removed, with nothing left to end: no dispatcher is made of them
         self._wake = asyncio.Event()
         self._is_closing = False
         self.is_stalled = False
@@ -142,10 +173,14 @@ class Engine:
         except ClockBehindError as error:
             raise ConfigError(str(error), reason="CLOCK_BEHIND") from error
         self._batcher = Batcher(owned.batch_seq)
-        for group in await self._store.groups():
-            await self._recover_group(group.group_no, owned.epochs[group.group_no])
+        for row in await self._store.groups():
+            dispatcher = await self._recovered(row.group_no, owned.epochs[row.group_no])
+            if row.removed_us and not dispatcher.ledger.jobs and not dispatcher.ledger.agents:
+                self._gone.add(row.group_no)
+            else:
+                self._drive(dispatcher)
 
-    async def _recover_group(self, group: GroupNo, epoch: int) -> None:
+    async def _recovered(self, group: GroupNo, epoch: int) -> Dispatcher:
         dispatcher = Dispatcher(group, self.policy, epoch, random.Random(f"{self._seed}/{group}/{epoch}"))
         state = await self._store.group_state(group)
         recover(
@@ -156,34 +191,64 @@ class Engine:
             label_sets=state.label_sets,
             agents=state.agents,
         )
-        after, live = NO_JOB, 0
+        after = NO_JOB
         while page := await self._store.live_jobs(group, after, RECOVERY_PAGE):
             recover_jobs(dispatcher, page)
             after = page[-1].job_key
-            live += len(page)
         seal(dispatcher)
-        self._batcher.add(group, dispatcher)
-        log.info("group.recovered", group_no=group, epoch=epoch, live_jobs=live, agents=len(state.agents))
+        return dispatcher
+
+    def _drive(self, dispatcher: Dispatcher) -> None:
+        ledger = dispatcher.ledger
+        self._batcher.add(ledger.group, dispatcher)
+        self._groups.append(ledger.group)
+        if self._recorder is not None:
+            self._recorder.added(dispatcher)
+        live, agents = len(ledger.jobs), len(ledger.agents)
+        log.info("group.recovered", group_no=ledger.group, epoch=dispatcher.epoch, live_jobs=live, agents=agents)
 
     async def add_group(self, group: GroupNo) -> None:
         """Drive a group that was just created."""
-        await self._recover_group(group, await self._store.adopt_group(group))
+        self._drive(await self._recovered(group, await self._store.adopt_group(group)))
 
     def dispatcher(self, group: GroupNo) -> Dispatcher:
-        """The dispatcher of a group, to read. Raises NotOwnerError."""
+        """The dispatcher of a group, to read. Raises NotOwnerError; NotFoundError if it was removed long ago."""
         found = self._batcher.get(group)
+        if group in self._gone:
+            raise NotFoundError("the group has been removed", reason=reasons.GROUP_GONE)
         if found is None:
             raise NotOwnerError(f"this broker does not own group number {group}; ask again in a moment")
         return found
+
+    def dispatcher_of(self, group: GroupNo) -> Dispatcher | None:
+        """The dispatcher of a group, to read; None if this broker does not drive it."""
+        return self._batcher.get(group)
+
+    def dispatchers(self) -> Iterator[Dispatcher]:
+        """All that this broker owns, to read, in the order in which it got them."""
+        return filter(None, map(self._batcher.get, self._groups))
+
+    def waiting(self) -> Mapping[str, int]:
+        """How many events wait in each queue of the mailbox."""
+        return {mailbox.name: len(mailbox) for mailbox in (self._control, self._reports, self._submissions)}
 
     @property
     def commit_seq(self) -> int:
         """The number of the newest commit."""
         return self._batcher.seq
 
+    @property
+    def live_jobs(self) -> int:
+        """Jobs of all groups that are not final."""
+        return sum(len(dispatcher.ledger.jobs) for dispatcher in self.dispatchers())
+
     def observe(self, observer: Observer) -> None:
         """Have an observer hear every batch from now on."""
         self._observers.append(observer)
+
+    def record(self, recorder: Recorder) -> None:
+        """Have every turn written down from the next one on."""
+        self._recorder = recorder
 
     # --- what comes in ----------------------------------------------------------------------------------------------
 
@@ -267,10 +332,19 @@ class Engine:
             events = self._control.take(limits.batch_control, limits.batch_bytes_max)
             events += self._reports.take(limits.batch_reports, limits.batch_bytes_max)
             events += submissions
-            batch = self._batcher.run(self.clock.now_us(), self._heard_events() + events, lag_us)
+            batch = self._turn(self._heard_events() + events, lag_us)
             if batch.seq:
                 await self._commit(batch, len(events))
             await self._release(batch)
+
+    def _turn(self, events: Sequence[tuple[GroupNo, Event]], lag_us: int) -> Batch:
+        now_us = self.clock.now_us()
+        if self._recorder is None:
+            return self._batcher.run(now_us, events, lag_us)
+        self._recorder.before(now_us, self.dispatchers)
+        batch = self._batcher.run(now_us, events, lag_us)
+        self._recorder.turn(now_us, lag_us, events, batch.effects)
+        return batch
 
     def _is_idle(self) -> bool:
         return not (self._control or self._reports or self._submissions)
@@ -328,8 +402,9 @@ class Engine:
             if outcome.status is CommitStatus.COMMITTED:
                 self._batcher.committed()
                 self.is_stalled = False
+                seconds, rows = loop.time() - began, _rows_of(batch)
                 for observer in self._observers:
-                    observer.on_commit(loop.time() - began, events)
+                    observer.on_commit(seconds, events, rows)
             elif outcome.status is CommitStatus.STALE:
                 log.error("group.lost", group_nos=outcome.stale_groups, why="another broker has a newer epoch")
                 self._lose(outcome.stale_groups)
@@ -341,6 +416,8 @@ class Engine:
     def _lose(self, groups: Collection[GroupNo]) -> None:
         """Another broker has these groups: whoever waits for them here is told, and their agents connect there."""
         self._batcher.stale(groups)
+        if self._recorder is not None:
+            self._recorder.lost(groups)
         error = NotOwnerError("another broker has taken over the group; ask again: the same ids make no job twice")
         lost = {ticket: request for ticket, (request, _) in self._requests.items() if request.group in groups}
         for ticket, request in lost.items():
@@ -443,3 +520,15 @@ class Engine:
         self._requests.clear()
         for request in waiting:
             request.fail(reason)
+
+
+def _rows_of(batch: Batch) -> int:
+    """How many rows the batch writes, payloads and results aside."""
+    return sum(
+        len(rows)
+        for writes in batch.writes.values()
+        for rows in (
+            *(writes.inserts, writes.updates, writes.attempts, writes.transitions, writes.label_sets, writes.policies),
+            *(writes.keys, writes.agents, writes.checkpoints),
+        )
+    )

@@ -1,55 +1,39 @@
 """Calls of operators: thin, typed, one for each thing that the command line can do.
 
-What makes something new is sent once: after a lost answer it says `UnavailableError`, and a second call tells by
-`ConflictError` that the first one had worked.
+What makes something new or removes it is sent once: after a lost answer it says `UnavailableError`, and a second call
+tells by `ConflictError` or `NotFoundError` that the first one had worked. In changes None is what stays as it is; with
+an `etag` (from what was read) nobody else's change is overwritten, but `WrongStateError` raised. With `validate_only`
+nothing is done: the answer is what would come of it. Lists take a filter (`where`) and `order_by` as the contract has
+them (AIP-160, AIP-132).
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from datetime import timedelta
-from typing import Final, Literal, TypeVar
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Final, Literal
 
-from mesh_client.connection import Connection
-from mesh_client.convert import agent_explanation, agent_view, environment_view, group_view, organization_view
-from mesh_client.names import agent_name, environment_name, group_name, organization_name
-from mesh_client.resources import AgentExplanation, AgentView, EnvironmentView, GroupView, OrganizationView
+from mesh_client.agents import AgentCalls
+from mesh_client.convert import environment_view, group_view, organization_view, removal
+from mesh_client.names import environment_name, group_name, organization_name
+from mesh_client.pages import mask, paged
+from mesh_client.resources import EnvironmentView, GroupView, OrganizationView, Removal
 from protos.mesh.v1 import admin_service_pb2 as pb
-from protos.mesh.v1 import agent_service_pb2
 
-ItemT = TypeVar("ItemT")
-
-PAGE_ITEMS = 200
-DrainMode = Literal["stop", "pause"]
-DrainThen = Literal["finish", "requeue", "kill"]
-DRAIN_MODES: Final = {"stop": agent_service_pb2.DRAIN_MODE_STOP, "pause": agent_service_pb2.DRAIN_MODE_PAUSE}
-DRAIN_THENS: Final = {
-    "finish": agent_service_pb2.DRAIN_THEN_FINISH,
-    "requeue": agent_service_pb2.DRAIN_THEN_REQUEUE,
-    "kill": agent_service_pb2.DRAIN_THEN_KILL,
+Mode = Literal["balanced", "ordered", "spill"]
+InactiveJobs = Literal["wait", "refuse"]
+GROUP_MODES: Final = {
+    None: pb.GROUP_MODE_UNSPECIFIED,
+    "balanced": pb.GROUP_MODE_BALANCED,
+    "ordered": pb.GROUP_MODE_ORDERED,
+    "spill": pb.GROUP_MODE_SPILL,
+}
+INACTIVE_JOBS: Final = {
+    None: pb.INACTIVE_JOBS_UNSPECIFIED,
+    "wait": pb.INACTIVE_JOBS_WAIT,
+    "refuse": pb.INACTIVE_JOBS_REFUSE,
 }
 
 
-async def paged(
-    page: Callable[[str, int], Awaitable[tuple[Iterable[ItemT], str]]], limit: int | None, page_items: int = PAGE_ITEMS
-) -> AsyncIterator[ItemT]:
-    """Items of all pages, at most `limit`. `page` is given a token and a size, and answers items and the next token."""
-    token = ""
-    left = limit
-    while left is None or left > 0:
-        size = page_items if left is None else min(page_items, left)
-        items, token = await page(token, size)
-        for item in items:
-            yield item
-        left = None if left is None else left - size
-        if not token:
-            return
-
-
-class AdminCalls:
+class AdminCalls(AgentCalls):
     """Organizations, environments, groups and agents of one organization."""
-
-    _connection: Connection
-    organization: str
 
     async def create_organization(
         self, organization: str, *, display_name: str = "", description: str = ""
@@ -67,15 +51,49 @@ class AdminCalls:
         request = pb.GetOrganizationRequest(name=organization_name(organization))
         return organization_view(await self._connection.call(self._connection.admin.GetOrganization, request))
 
-    def list_organizations(self, *, limit: int | None = None) -> AsyncIterator[OrganizationView]:
+    def list_organizations(
+        self, *, where: str = "", order_by: str = "", limit: int | None = None
+    ) -> AsyncIterator[OrganizationView]:
         """Organizations that the caller may see."""
 
         async def page(token: str, size: int) -> tuple[Iterable[OrganizationView], str]:
-            request = pb.ListOrganizationsRequest(page_size=size, page_token=token)
+            request = pb.ListOrganizationsRequest(page_size=size, page_token=token, filter=where, order_by=order_by)
             response = await self._connection.call(self._connection.admin.ListOrganizations, request)
             return map(organization_view, response.organizations), response.next_page_token
 
         return paged(page, limit)
+
+    async def update_organization(
+        self,
+        organization: str,
+        *,
+        display_name: str | None = None,
+        description: str | None = None,
+        etag: str = "",
+        validate_only: bool = False,
+    ) -> OrganizationView:
+        """Change what people read of an organization."""
+        changed = mask(display_name=display_name, description=description)
+        name = organization_name(organization)
+        request = pb.UpdateOrganizationRequest(
+            organization=pb.Organization(
+                name=name, display_name=display_name or "", description=description or "", etag=etag
+            ),
+            update_mask=changed,
+            validate_only=validate_only,
+        )
+        stub = self._connection.admin
+        return organization_view(await self._connection.call(stub.UpdateOrganization, request, is_repeatable=not etag))
+
+    async def remove_organization(
+        self, organization: str, *, force: bool = False, etag: str = "", validate_only: bool = False
+    ) -> Removal:
+        """Remove an organization; with `force` also one that has something. Raises WrongStateError."""
+        request = pb.DeleteOrganizationRequest(
+            name=organization_name(organization), force=force, etag=etag, validate_only=validate_only
+        )
+        stub = self._connection.admin
+        return removal(await self._connection.call(stub.DeleteOrganization, request, is_repeatable=validate_only))
 
     async def create_environment(
         self,
@@ -107,21 +125,68 @@ class AdminCalls:
         request = pb.GetEnvironmentRequest(name=environment_name(self.organization, environment))
         return environment_view(await self._connection.call(self._connection.admin.GetEnvironment, request))
 
-    def list_environments(self, *, limit: int | None = None) -> AsyncIterator[EnvironmentView]:
+    def list_environments(
+        self, *, where: str = "", order_by: str = "", limit: int | None = None
+    ) -> AsyncIterator[EnvironmentView]:
         """Environments of the organization."""
 
         async def page(token: str, size: int) -> tuple[Iterable[EnvironmentView], str]:
             parent = organization_name(self.organization)
-            request = pb.ListEnvironmentsRequest(parent=parent, page_size=size, page_token=token)
+            request = pb.ListEnvironmentsRequest(
+                parent=parent, page_size=size, page_token=token, filter=where, order_by=order_by
+            )
             response = await self._connection.call(self._connection.admin.ListEnvironments, request)
             return map(environment_view, response.environments), response.next_page_token
 
         return paged(page, limit)
 
+    async def update_environment(
+        self,
+        environment: str,
+        *,
+        display_name: str | None = None,
+        description: str | None = None,
+        target_group: str | None = None,
+        groups: Sequence[str] | None = None,
+        etag: str = "",
+        validate_only: bool = False,
+    ) -> EnvironmentView:
+        """Change an environment. A `target_group` of "" is none; accepted jobs stay in the group that has them."""
+        changed = mask(display_name=display_name, description=description, target_group=target_group, groups=groups)
+        wanted = pb.Environment(
+            name=environment_name(self.organization, environment),
+            display_name=display_name or "",
+            description=description or "",
+            target_group=group_name(self.organization, target_group) if target_group else "",
+            groups=[group_name(self.organization, group) for group in groups or ()],
+            etag=etag,
+        )
+        request = pb.UpdateEnvironmentRequest(environment=wanted, update_mask=changed, validate_only=validate_only)
+        stub = self._connection.admin
+        return environment_view(await self._connection.call(stub.UpdateEnvironment, request, is_repeatable=not etag))
+
+    async def remove_environment(self, environment: str, *, etag: str = "", validate_only: bool = False) -> Removal:
+        """Remove an environment; accepted jobs run on."""
+        name = environment_name(self.organization, environment)
+        request = pb.DeleteEnvironmentRequest(name=name, etag=etag, validate_only=validate_only)
+        stub = self._connection.admin
+        response = await self._connection.call(stub.DeleteEnvironment, request, is_repeatable=validate_only)
+        return removal(pb.DeleteOrganizationResponse(groups=response.groups))
+
     async def create_group(
-        self, group: str, *, display_name: str = "", description: str = "", central_logging: bool | None = None
+        self,
+        group: str,
+        *,
+        display_name: str = "",
+        description: str = "",
+        central_logging: bool | None = None,
+        mode: Mode | None = None,
+        inactive_jobs: InactiveJobs | None = None,
     ) -> GroupView:
-        """Make a private group. `central_logging` None: the broker's default, on."""
+        """Make a private group. `central_logging` None: the broker's default, on. Raises FullError at the plan's limit.
+
+        `mode` None is the broker's setting; `inactive_jobs` None is `wait`.
+        """
         request = pb.CreateGroupRequest(
             parent=organization_name(self.organization),
             group_id=group,
@@ -130,6 +195,8 @@ class AdminCalls:
                 description=description,
                 kind=pb.GROUP_KIND_PRIVATE,
                 central_logging=central_logging,
+                mode=GROUP_MODES[mode],
+                inactive_jobs=INACTIVE_JOBS[inactive_jobs],
             ),
         )
         return group_view(await self._connection.call(self._connection.admin.CreateGroup, request, is_repeatable=False))
@@ -139,105 +206,65 @@ class AdminCalls:
         request = pb.GetGroupRequest(name=group_name(self.organization, group))
         return group_view(await self._connection.call(self._connection.admin.GetGroup, request))
 
-    def list_groups(self, *, limit: int | None = None) -> AsyncIterator[GroupView]:
+    def list_groups(self, *, where: str = "", order_by: str = "", limit: int | None = None) -> AsyncIterator[GroupView]:
         """Groups of the organization."""
 
         async def page(token: str, size: int) -> tuple[Iterable[GroupView], str]:
             parent = organization_name(self.organization)
-            request = pb.ListGroupsRequest(parent=parent, page_size=size, page_token=token)
+            request = pb.ListGroupsRequest(
+                parent=parent, page_size=size, page_token=token, filter=where, order_by=order_by
+            )
             response = await self._connection.call(self._connection.admin.ListGroups, request)
             return map(group_view, response.groups), response.next_page_token
 
         return paged(page, limit)
 
-    async def get_agent(self, group: str, agent: str) -> AgentView:
-        """One agent as it was last heard."""
-        request = pb.GetAgentRequest(name=agent_name(self.organization, group, agent))
-        return agent_view(await self._connection.call(self._connection.admin.GetAgent, request))
-
-    def list_agents(self, group: str | None = None, *, limit: int | None = None) -> AsyncIterator[AgentView]:
-        """Agents of a group, or of all groups of the organization."""
-
-        async def page(token: str, size: int) -> tuple[Iterable[AgentView], str]:
-            parent = group_name(self.organization, group or "-")
-            request = pb.ListAgentsRequest(parent=parent, page_size=size, page_token=token)
-            response = await self._connection.call(self._connection.admin.ListAgents, request)
-            return map(agent_view, response.agents), response.next_page_token
-
-        return paged(page, limit)
-
-    async def create_agent(self, group: str, agent: str) -> AgentView:
-        """Announce an agent: it awaits its set-up until it connects. Raises ConflictError if the name is taken."""
-        request = pb.CreateAgentRequest(
-            parent=group_name(self.organization, group), agent_id=agent, agent=pb.Agent(display_name=agent)
-        )
-        return agent_view(await self._connection.call(self._connection.admin.CreateAgent, request, is_repeatable=False))
-
-    async def follow_agent(self, group: str, agent: str, *, every_s: float = 0.5) -> AsyncIterator[AgentView]:
-        """The agent as it is now and whenever it has changed, for ever: it is asked for `every_s` seconds."""
-        last = None
-        while True:
-            view = await self.get_agent(group, agent)
-            if view != last:
-                yield view
-            last = view
-            await asyncio.sleep(every_s)
-
-    async def explain_agent(self, group: str, agent: str) -> AgentExplanation:
-        """Why an agent is given work or not, and what would change that."""
-        request = pb.ExplainAgentRequest(name=agent_name(self.organization, group, agent))
-        return agent_explanation(await self._connection.call(self._connection.admin.ExplainAgent, request))
-
-    async def drain_agent(
+    async def update_group(
         self,
         group: str,
-        agent: str,
-        mode: DrainMode = "stop",
         *,
-        then: DrainThen = "finish",
-        deadline_s: float | None = None,
-        reason: str = "",
-    ) -> AgentView:
-        """Give an agent nothing new and let it end: its process ends, or (`pause`) it stays and waits for `resume`.
-
-        `then` happens after `deadline_s` to what still runs. Raises WrongStateError if it does not run.
-        """
-        request = pb.DrainAgentRequest(
-            name=agent_name(self.organization, group, agent),
-            mode=DRAIN_MODES[mode],
-            then=DRAIN_THENS[then],
-            reason=reason,
+        display_name: str | None = None,
+        description: str | None = None,
+        central_logging: bool | None = None,
+        mode: Mode | None = None,
+        inactive_jobs: InactiveJobs | None = None,
+        etag: str = "",
+        validate_only: bool = False,
+    ) -> GroupView:
+        """Change a private group. Raises WrongStateError for a managed one."""
+        changed = mask(
+            display_name=display_name,
+            description=description,
+            central_logging=central_logging,
+            mode=mode,
+            inactive_jobs=inactive_jobs,
         )
-        if deadline_s is not None:
-            request.deadline.FromTimedelta(timedelta(seconds=deadline_s))
-        return agent_view(await self._connection.call(self._connection.admin.DrainAgent, request, is_repeatable=False))
-
-    async def cancel_drain(self, group: str, agent: str) -> AgentView:
-        """Take back a drain that is not finished: the agent works on."""
-        request = pb.CancelDrainRequest(name=agent_name(self.organization, group, agent))
-        return agent_view(await self._connection.call(self._connection.admin.CancelDrain, request, is_repeatable=False))
-
-    async def resume_agent(self, group: str, agent: str) -> AgentView:
-        """End a pause: the agent is given work again."""
-        request = pb.ResumeAgentRequest(name=agent_name(self.organization, group, agent))
-        return agent_view(await self._connection.call(self._connection.admin.ResumeAgent, request, is_repeatable=False))
-
-    async def disable_agent(self, group: str, agent: str, *, now: bool = False, reason: str = "") -> AgentView:
-        """Switch an agent off: it finishes what it has and is sent away, or (`now`) is stopped within a second."""
-        request = pb.DisableAgentRequest(name=agent_name(self.organization, group, agent), now=now, reason=reason)
+        wanted = pb.Group(
+            name=group_name(self.organization, group),
+            display_name=display_name or "",
+            description=description or "",
+            central_logging=central_logging,
+            mode=GROUP_MODES[mode],
+            inactive_jobs=INACTIVE_JOBS[inactive_jobs],
+            etag=etag,
+        )
+        request = pb.UpdateGroupRequest(group=wanted, update_mask=changed, validate_only=validate_only)
         stub = self._connection.admin
-        return agent_view(await self._connection.call(stub.DisableAgent, request, is_repeatable=False))
+        return group_view(await self._connection.call(stub.UpdateGroup, request, is_repeatable=not etag))
 
-    async def enable_agent(self, group: str, agent: str) -> AgentView:
-        """Switch an agent on again: it comes back by itself if its process runs."""
-        request = pb.EnableAgentRequest(name=agent_name(self.organization, group, agent))
-        return agent_view(await self._connection.call(self._connection.admin.EnableAgent, request, is_repeatable=False))
+    async def remove_group(
+        self, group: str, *, force: bool = False, etag: str = "", validate_only: bool = False
+    ) -> Removal:
+        """Remove a private group with its agents; live jobs are cancelled. Without `force` only one that has nothing.
 
-    async def remove_agent(self, group: str, agent: str, *, validate_only: bool = False) -> int:
-        """Remove an agent that does not run; how many attempts it held, which start elsewhere.
-
-        `validate_only`: say what would go, and raise what it would be refused with.
+        Raises WrongStateError.
         """
-        request = pb.DeleteAgentRequest(name=agent_name(self.organization, group, agent), validate_only=validate_only)
+        name = group_name(self.organization, group)
+        request = pb.DeleteGroupRequest(name=name, force=force, etag=etag, validate_only=validate_only)
         stub = self._connection.admin
-        return (await self._connection.call(stub.DeleteAgent, request, is_repeatable=validate_only)).attempts
+        response = await self._connection.call(stub.DeleteGroup, request, is_repeatable=validate_only)
+        return removal(
+            pb.DeleteOrganizationResponse(
+                environments=response.environments, agents=response.agents, jobs=response.jobs
+            )
+        )

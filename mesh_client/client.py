@@ -2,20 +2,27 @@
 
 import asyncio
 import builtins
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence, Sized
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from types import TracebackType
-from typing import Final, Literal, Self, Unpack
+from typing import Final, Literal, Self, TypeVar, Unpack
 
-from mesh_client.admin import AdminCalls, paged
+from mesh_client.admin import AdminCalls
+from mesh_client.bulk import BulkCalls
 from mesh_client.connection import Connection
 from mesh_client.convert import explanation, job_view
 from mesh_client.errors import MalformedError, MeshTimeoutError
+from mesh_client.futures import JobFuture, as_completed
 from mesh_client.jobs import Explanation, JobChange, JobSpec, JobView, SpecOptions, SubmittedJob
-from mesh_client.names import environment_name, group_name, id_bytes, job_name, organization_name, quoted
+from mesh_client.mapping import CONCURRENCY, Mapped, Mapping, Tell
+from mesh_client.names import environment_name, group_name, id_bytes, id_text, job_name, organization_name
+from mesh_client.outcomes import Outcomes
+from mesh_client.progress import bar
 from mesh_client.submission import SubmissionStream, batches, prepared, submit_batch
 from mesh_client.watching import Following, Watch, read_job
 from protos.mesh.v1 import job_service_pb2 as pb
+
+ItemT = TypeVar("ItemT")
 
 DEFAULT_TARGET: Final = "127.0.0.1:7402"
 RETRY_FOR_S: Final = 30.0
@@ -27,7 +34,7 @@ RESOLUTIONS: Final = {
 }
 
 
-class MeshClient(AdminCalls):
+class MeshClient(AdminCalls, BulkCalls):
     """A client of one broker's API at `target` (`host:port`, or what gRPC takes as a name).
 
     Jobs go to a `group`, or to an `environment`, which leads to one; without either to the group `default`. While no
@@ -52,6 +59,10 @@ class MeshClient(AdminCalls):
         else:
             self._parent = group_name(organization, group or "default")
         self._connection = Connection(target, retry_for_s)
+        everywhere = organization_name(organization)
+        self._anywhere = Outcomes(self._connection, organization, everywhere)
+        # An environment leads to a group that this client does not know.
+        self.outcomes = self._anywhere if environment else Outcomes(self._connection, organization, self._parent)
 
     async def __aenter__(self) -> Self:
         return self
@@ -62,13 +73,22 @@ class MeshClient(AdminCalls):
         await self.close()
 
     async def close(self) -> None:
-        """End the connection. May be called twice."""
+        """End the connection. Whoever waits for a job is told; the jobs go on. May be called twice."""
+        for outcomes in (self.outcomes, self._anywhere):
+            await outcomes.close()
         await self._connection.close()
 
-    async def submit(self, operation: str, payload: bytes = b"", **options: Unpack[SpecOptions]) -> SubmittedJob:
-        """Submit one job; it is durable when this returns. Raises the error if it is refused."""
+    async def submit(self, operation: str, payload: bytes = b"", **options: Unpack[SpecOptions]) -> JobFuture:
+        """Submit one job; it is durable when this returns, and `await` on what is returned gives its result.
+
+        Raises the error if it is refused.
+        """
         [submitted] = await self.submit_many([JobSpec(operation, payload, **options)])
-        return submitted.accepted()
+        return JobFuture(self, self.outcomes, submitted.accepted())
+
+    def future(self, job_id: str | bytes) -> JobFuture:
+        """A job that was submitted before, by whomever. Waiting raises NotFoundError if there is none."""
+        return JobFuture(self, self._anywhere, SubmittedJob(id_text(id_bytes(job_id))))
 
     async def submit_many(self, specs: Iterable[JobSpec]) -> builtins.list[SubmittedJob]:
         """Submit some jobs, at most 1,024 or 3 MiB a request. One answer for each, in order, refused ones with `error`.
@@ -93,6 +113,60 @@ class MeshClient(AdminCalls):
             async for answers in answered:
                 for answer in answers:
                     yield answer
+
+    async def map(
+        self,
+        operation: str,
+        items: Iterable[ItemT] | AsyncIterable[ItemT],
+        *,
+        concurrency: int = CONCURRENCY,
+        ordered: bool = True,
+        failures: Literal["raise", "yield"] = "raise",
+        progress: bool | Tell = False,
+        **options: Unpack[SpecOptions],
+    ) -> AsyncIterator[Mapped[ItemT]]:
+        """Run an operation over many inputs: bytes are payloads, a JobSpec is sent as it is, all else becomes JSON.
+
+        At most `concurrency` inputs are read ahead of the outcomes that were taken, so `items` may be endless. Outcomes
+        come in the order of the inputs, or (`ordered=False`) as they end. A job that fails or is refused raises its
+        error, or (`failures="yield"`) is given like the others, with `error`. `progress` True: a bar on a terminal;
+        or a function that is called with each Progress.
+
+        Whoever leaves early stops submitting; what is submitted goes on. Raises MeshClientError.
+        """
+        with _shown(progress, operation, len(items) if isinstance(items, Sized) else None) as tell:
+            mapping = Mapping(
+                self,
+                self.outcomes,
+                operation,
+                items,
+                options,
+                concurrency=concurrency,
+                ordered=ordered,
+                tell=tell,
+            )
+            async with aclosing(mapping.outcomes()) as outcomes:
+                async for mapped in outcomes:
+                    if mapped.error is not None and failures == "raise":
+                        raise mapped.error
+                    yield mapped
+
+    async def as_completed(self, jobs: Iterable[JobFuture], timeout_s: float | None = None) -> AsyncIterator[JobFuture]:
+        """The jobs in the order in which they end, each done. Raises MeshTimeoutError if that takes too long."""
+        wanted = builtins.list(jobs)
+        ends_s = asyncio.get_running_loop().time() + timeout_s if timeout_s is not None else None
+        async with aclosing(as_completed(wanted)) as ended:
+            while True:
+                try:
+                    async with asyncio.timeout_at(ends_s):
+                        job = await anext(ended)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError as error:
+                    late = [job.job_id for job in wanted if not job.done]
+                    text = f"{len(late)} of {len(wanted)} jobs are not final after {timeout_s:g} s"
+                    raise MeshTimeoutError(text, details={"pending": ",".join(late[:100])}) from error
+                yield job
 
     async def get(self, job_id: str | bytes) -> JobView:
         """One job, with its result when it has one."""
@@ -159,23 +233,8 @@ class MeshClient(AdminCalls):
         request = pb.ExplainJobRequest(name=job_name(self.organization, job_id))
         return explanation(await self._connection.call(self._connection.jobs.ExplainJob, request))
 
-    def list(
-        self,
-        *,
-        state: str | None = None,
-        group: str | None = None,
-        operation: str | None = None,
-        agent: str | None = None,
-        limit: int | None = None,
-    ) -> AsyncIterator[JobView]:
-        """Jobs of the organization, newest first, all pages, without results."""
-        chosen = {"state": state, "group": group, "operation": operation, "agent": agent}
-        filter_text = " AND ".join(f"{field} = {quoted(value)}" for field, value in chosen.items() if value)
 
-        async def page(token: str, size: int) -> tuple[Iterable[JobView], str]:
-            parent = organization_name(self.organization)
-            request = pb.ListJobsRequest(parent=parent, page_size=size, page_token=token, filter=filter_text)
-            response = await self._connection.call(self._connection.jobs.ListJobs, request)
-            return map(job_view, response.jobs), response.next_page_token
-
-        return paged(page, limit)
+def _shown(progress: bool | Tell, label: str, total: int | None) -> AbstractContextManager[Tell]:
+    if callable(progress):
+        return nullcontext(progress)
+    return bar(label, total) if progress else nullcontext(lambda _: None)

@@ -10,17 +10,30 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from mesh_client.errors import MalformedError, error_of_status
 from mesh_client.jobs import (
     AgentVerdict,
+    AttemptView,
+    BulkSlice,
     Explanation,
     Failure,
     JobChange,
+    JobChoice,
     JobResult,
     JobSpec,
     JobState,
     JobView,
+    RefusedJob,
     SubmittedJob,
+    TransitionView,
 )
-from mesh_client.names import id_bytes, id_text, new_id, part_after
-from mesh_client.resources import AgentExplanation, AgentView, DrainView, EnvironmentView, GroupView, OrganizationView
+from mesh_client.names import id_bytes, id_text, new_id, part_after, quoted
+from mesh_client.resources import (
+    AgentExplanation,
+    AgentView,
+    DrainView,
+    EnvironmentView,
+    GroupView,
+    OrganizationView,
+    Removal,
+)
 from protos.mesh.v1 import admin_service_pb2 as admin
 from protos.mesh.v1 import agent_service_pb2, job_pb2, job_service_pb2
 
@@ -43,15 +56,15 @@ def spec_message(spec: JobSpec) -> job_service_pb2.JobSpec:
     if spec.json is not None:
         _put_json(message, spec)
     if spec.delay_s is not None:
-        message.delay.CopyFrom(_duration(spec.delay_s))
+        message.delay.CopyFrom(duration("delay_s", spec.delay_s))
     if spec.start_at is not None:
         message.start_at.CopyFrom(_timestamp(spec.start_at))
     if spec.schedule_to_start_s is not None:
-        message.schedule_to_start.CopyFrom(_duration(spec.schedule_to_start_s))
+        message.schedule_to_start.CopyFrom(duration("schedule_to_start_s", spec.schedule_to_start_s))
     if spec.run_timeout_s is not None:
-        message.run_timeout.CopyFrom(_duration(spec.run_timeout_s))
+        message.run_timeout.CopyFrom(duration("run_timeout_s", spec.run_timeout_s))
     if spec.total_timeout_s is not None:
-        message.total_timeout.CopyFrom(_duration(spec.total_timeout_s))
+        message.total_timeout.CopyFrom(duration("total_timeout_s", spec.total_timeout_s))
     return message
 
 
@@ -73,7 +86,7 @@ def job_view(job: job_pb2.Job) -> JobView:
         group=part_after(job.group, "groups"),
         environment=part_after(job.environment, "environments"),
         operation=job.operation,
-        state=JobState(_word(job_pb2.JobState.Name(job.state), "JOB_STATE_")),
+        state=_state(job.state),
         attempt=job.attempt,
         agent=job.agent,
         priority=job.priority,
@@ -93,7 +106,65 @@ def job_view(job: job_pb2.Job) -> JobView:
         requeued_from=job.requeued_from,
         checkpoint=job.checkpoint,
         idempotency_key=job.idempotency_key,
+        payload_bytes=job.payload_bytes,
+        attempts=tuple(map(_attempt, job.attempts)) if job.attempts else (),
+        transitions=tuple(map(_transition, job.transitions)) if job.transitions else (),
+        requeued_as=job.requeued_as,
     )
+
+
+def _attempt(attempt: job_pb2.JobAttempt) -> AttemptView:
+    return AttemptView(
+        attempt=attempt.attempt,
+        agent=attempt.agent,
+        assigned_at=_time(attempt, "assigned_at"),
+        started_at=_time(attempt, "started_at"),
+        finished_at=_time(attempt, "finished_at"),
+        ending=attempt.ending,
+        code=attempt.code,
+    )
+
+
+def _transition(step: job_pb2.JobTransition) -> TransitionView:
+    return TransitionView(
+        at=_time(step, "at"),
+        from_state=_state(step.from_state) if step.from_state else None,
+        to_state=_state(step.to_state),
+        reason=step.reason,
+        attempt=step.attempt,
+        agent=step.agent,
+        actor=step.actor,
+        comment=step.comment,
+    )
+
+
+def cancelled_slice(response: job_service_pb2.CancelJobsResponse) -> BulkSlice:
+    """What one slice of a cancel did."""
+    return BulkSlice(
+        response.matched, response.cancelled, response.stopping, response.passed_over, (), response.next_page_token
+    )
+
+
+def requeued_slice(response: job_service_pb2.RequeueJobsResponse) -> BulkSlice:
+    """What one slice of a requeue did."""
+    refused = tuple(RefusedJob(one.job_id, error_of_status(one.error)) for one in response.refused)
+    return BulkSlice(response.matched, response.requeued, 0, response.passed_over, refused, response.next_page_token)
+
+
+def choice_filter(choice: JobChoice) -> str:
+    """The filter of the API that says the same. Raises MalformedError for a time without a zone."""
+    conditions: list[str] = []
+    for field, value in choice.items():
+        if value is None or field == "filter":
+            continue
+        if isinstance(value, datetime):
+            at, _, bound = field.rpartition("_")
+            conditions.append(
+                f'{at}_at {">=" if bound == "since" else "<"} "{_timestamp(value, field).ToJsonString()}"'
+            )
+        else:
+            conditions.append(f"{field} = {quoted(str(value))}")
+    return " AND ".join([*conditions, *filter(None, [choice.get("filter")])])
 
 
 def job_change(response: job_service_pb2.WatchJobsResponse) -> JobChange:
@@ -121,6 +192,21 @@ def organization_view(organization: admin.Organization) -> OrganizationView:
         description=organization.description,
         created_at=_time(organization, "created_at"),
         etag=organization.etag,
+        groups_total=organization.groups_total,
+        groups_max=organization.limits.groups_max,
+        agents_total=organization.agents_total,
+        agents_max=organization.limits.agents_max,
+        contact=organization.limits.contact,
+    )
+
+
+def removal(response: admin.DeleteOrganizationResponse) -> Removal:
+    """What went with something that was removed."""
+    return Removal(
+        groups=tuple(part_after(name, "groups") for name in response.groups),
+        environments=tuple(part_after(name, "environments") for name in response.environments),
+        agents=tuple(f"{part_after(name, 'groups')}/{part_after(name, 'agents')}" for name in response.agents),
+        jobs=response.jobs,
     )
 
 
@@ -151,6 +237,11 @@ def group_view(group: admin.Group) -> GroupView:
         environments=tuple(part_after(environment, "environments") for environment in group.environments),
         created_at=_time(group, "created_at"),
         etag=group.etag,
+        mode=_word(admin.GroupMode.Name(group.mode), "GROUP_MODE_"),
+        inactive_jobs=_word(admin.InactiveJobs.Name(group.inactive_jobs), "INACTIVE_JOBS_"),
+        jobs_waiting=group.jobs_waiting,
+        jobs_running=group.jobs_running,
+        warnings=tuple((warning.code, warning.message) for warning in group.warnings),
     )
 
 
@@ -180,6 +271,10 @@ def agent_view(agent: admin.Agent) -> AgentView:
         drain=_drain_view(agent.drain) if agent.HasField("drain") else None,
         disabled_reason=agent.disabled_reason,
         etag=agent.etag,
+        description=agent.description,
+        rank=agent.rank,
+        time_zone=agent.time_zone,
+        status_synonyms=tuple(agent.status_synonyms),
     )
 
 
@@ -205,15 +300,20 @@ def _put_json(message: job_service_pb2.JobSpec, spec: JobSpec) -> None:
     message.content_type = spec.content_type or JSON_TYPE
 
 
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromTimedelta(timedelta(seconds=seconds))
-    return duration
+def duration(field: str, seconds: float) -> Duration:
+    """A span of time on the wire. Raises MalformedError, which names the field, if it is no number or too long."""
+    message = Duration()
+    try:
+        message.FromTimedelta(timedelta(seconds=seconds))
+    except (ValueError, OverflowError) as error:
+        raise MalformedError(f"{field}: {seconds:g} is not a number of seconds that can be waited") from error
+    return message
 
 
-def _timestamp(at: datetime) -> Timestamp:
+def _timestamp(at: datetime, field: str = "start_at") -> Timestamp:
     if at.tzinfo is None:
-        raise MalformedError(f"{at.isoformat()} has no time zone; add one, for example datetime.UTC", reason="START_AT")
+        text = f"{field}: {at.isoformat()} has no time zone; add one, for example datetime.UTC"
+        raise MalformedError(text, reason=field.upper())
     timestamp = Timestamp()
     timestamp.FromDatetime(at.astimezone(UTC))
     return timestamp
@@ -230,6 +330,10 @@ def _failure(job: job_pb2.Job) -> Failure | None:
     if not job.HasField("failure"):
         return None
     return Failure(job.failure.code, job.failure.message, job.failure.retryable)
+
+
+def _state(state: job_pb2.JobState.ValueType) -> JobState:
+    return JobState(_word(job_pb2.JobState.Name(state), "JOB_STATE_"))
 
 
 def _word(name: str, prefix: str) -> str:

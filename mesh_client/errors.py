@@ -9,9 +9,13 @@
     +-- FullError           a bound is reached: try again after `retry_after_s`
     +-- UnavailableError    no broker answered until the deadline
     +-- MeshTimeoutError    answered, but what was waited for did not happen in time
+    +-- JobFailedError      the job ended without success; `code` and `message` are what its agent or the mesh said
+    |   +-- JobDeadError        after a budget (failures, crashes, bounces) was used up
+    |   `-- JobCancelledError   because somebody cancelled it
     `-- InternalError       a bug of the broker; the text has what to report
 
-`reason` is the stable machine name from ErrorInfo; `exit_code` is what a command line program should end with.
+`reason` is the stable machine name from ErrorInfo, `next_step` what may be done, in words for a person; `exit_code` is
+what a command line program should end with.
 """
 
 from collections.abc import Iterable
@@ -34,6 +38,7 @@ class MeshClientError(Exception):
 
     exit_code = 1
     default_reason = "FAILED"
+    next_step = "look at the log of the broker"
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class MalformedError(MeshClientError):
 
     exit_code = 2
     default_reason = "MALFORMED"
+    next_step = "change the request; the text names what is wrong with it"
 
 
 class NotFoundError(MeshClientError):
@@ -62,6 +68,7 @@ class NotFoundError(MeshClientError):
 
     exit_code = 3
     default_reason = "NOT_FOUND"
+    next_step = "check the name and the organization; lists show what there is"
 
 
 class DeniedError(MeshClientError):
@@ -69,6 +76,7 @@ class DeniedError(MeshClientError):
 
     exit_code = 4
     default_reason = "DENIED"
+    next_step = "ask an operator for access"
 
 
 class UnavailableError(MeshClientError):
@@ -76,6 +84,7 @@ class UnavailableError(MeshClientError):
 
     exit_code = 5
     default_reason = "UNAVAILABLE"
+    next_step = "start the broker, or check its address; then submit again with the same job ids"
 
 
 class FullError(MeshClientError):
@@ -83,6 +92,7 @@ class FullError(MeshClientError):
 
     exit_code = 5
     default_reason = "FULL"
+    next_step = "try again later, after `retry_after_s` if it is given"
 
 
 class MeshTimeoutError(MeshClientError):
@@ -90,6 +100,7 @@ class MeshTimeoutError(MeshClientError):
 
     exit_code = 5
     default_reason = "TIMEOUT"
+    next_step = "wait longer, or ask with `explain` why it takes so long"
 
 
 class ConflictError(MeshClientError):
@@ -97,6 +108,7 @@ class ConflictError(MeshClientError):
 
     exit_code = 6
     default_reason = "ALREADY_EXISTS"
+    next_step = "take another key or name, or look at what has it"
 
 
 class WrongStateError(MeshClientError):
@@ -104,12 +116,50 @@ class WrongStateError(MeshClientError):
 
     exit_code = 6
     default_reason = "WRONG_STATE"
+    next_step = "look at its state, and act on that"
 
 
 class InternalError(MeshClientError):
     """A bug of the broker."""
 
     default_reason = "INTERNAL"
+    next_step = "report the text, with the version of the broker"
+
+
+class JobFailedError(MeshClientError):
+    """The job ended without success: `job_id`, `operation`, its final `state`, `code` and `message` of the failure.
+
+    `retryable`: whether its agent said that the same input may work another time.
+    """
+
+    default_reason = "JOB_FAILED"
+    next_step = "mend what the message says, then `requeue` the job: that makes a new one with the same content"
+
+    def __init__(
+        self, job_id: str, operation: str, state: str, *, code: str = "", message: str = "", retryable: bool = False
+    ) -> None:
+        why = ": ".join(filter(None, [code, message]))
+        text = f"job {job_id} ({operation}) is {state}" + (f": {why}" if why else "")
+        super().__init__(text, details={"job_id": job_id, "state": state, "code": code})
+        self.job_id = job_id
+        self.operation = operation
+        self.state = state
+        self.code = code
+        self.message = message
+        self.retryable = retryable
+
+
+class JobDeadError(JobFailedError):
+    """A budget (failures, crashes, bounces) was used up before the job succeeded."""
+
+    default_reason = "JOB_DEAD"
+
+
+class JobCancelledError(JobFailedError):
+    """Somebody cancelled the job."""
+
+    default_reason = "JOB_CANCELLED"
+    next_step = "`requeue` the job if it was cancelled by mistake"
 
 
 ERROR_OF_CODE: Final[dict[int, type[MeshClientError]]] = {
@@ -141,8 +191,9 @@ def error_of_status(status: status_pb2.Status) -> MeshClientError:
             case error_details_pb2.RetryInfo() as retry:
                 retry_after_s = retry.retry_delay.ToTimedelta().total_seconds()
             case error_details_pb2.BadRequest() as bad:
-                fields = [f"{item.field}: {item.description}" for item in bad.field_violations]
-    text = "; ".join(filter(None, [status.message, *(field for field in fields if field not in status.message)]))
+                violations = [item for item in bad.field_violations if item.description not in status.message]
+                fields = [f"{item.field}: {item.description}" for item in violations]
+    text = "; ".join(filter(None, [status.message, *fields]))
     kind = ERROR_OF_CODE.get(status.code, MeshClientError)
     return kind(text or kind.default_reason, reason=reason, retry_after_s=retry_after_s, details=details)
 

@@ -4,7 +4,7 @@ Durations are seconds, points in time are `datetime`s with a time zone, job ids 
 """
 
 from collections.abc import Mapping
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, TypedDict
@@ -117,8 +117,38 @@ class JobResult:
 
 
 @dataclass(slots=True, frozen=True)
+class AttemptView:
+    """One attempt of a job. `ending` is a word such as `succeeded`, `failed`, `lost`; "" while it is live."""
+
+    attempt: int
+    agent: str
+    assigned_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    ending: str
+    code: str
+
+
+@dataclass(slots=True, frozen=True)
+class TransitionView:
+    """One step of a job. `from_state` is None for its acceptance; `actor` and `comment` if a person did it."""
+
+    at: datetime | None
+    from_state: JobState | None
+    to_state: JobState
+    reason: str
+    attempt: int
+    agent: str
+    actor: str
+    comment: str
+
+
+@dataclass(slots=True, frozen=True)
 class JobView:
-    """A job as the broker knew it when it answered. `result` and `checkpoint` only from `get` and `wait`."""
+    """A job as the broker knew it when it answered.
+
+    `result`, `checkpoint`, `attempts`, `transitions` and `requeued_as` only from `get` and `wait`.
+    """
 
     job_id: str
     job_key: int
@@ -146,6 +176,14 @@ class JobView:
     requeued_from: str
     checkpoint: bytes
     idempotency_key: str
+    payload_bytes: int = 0
+    attempts: tuple[AttemptView, ...] = ()
+    transitions: tuple[TransitionView, ...] = ()
+    requeued_as: str = ""
+
+    def without_history(self) -> "JobView":
+        """What lists and watches tell of it, and its result."""
+        return replace(self, checkpoint=b"", attempts=(), transitions=(), requeued_as="")
 
     @property
     def is_final(self) -> bool:
@@ -181,3 +219,46 @@ class Explanation:
     summary: str
     next_step: str
     agents: tuple[AgentVerdict, ...]
+
+
+class JobChoice(TypedDict, total=False):
+    """Which jobs of the organization: all that is given must hold. Times are from `since` on, before `until`."""
+
+    state: str | None
+    group: str | None
+    environment: str | None
+    operation: str | None
+    agent: str | None
+    code: str | None
+    fairness_key: str | None
+    idempotency_key: str | None
+    accepted_since: datetime | None
+    accepted_until: datetime | None
+    finished_since: datetime | None
+    finished_until: datetime | None
+    filter: str
+    """More conditions, as the API takes them: `field = value` joined by AND."""
+
+
+@dataclass(slots=True, frozen=True)
+class RefusedJob:
+    """A job with which something could not be done, and why."""
+
+    job_id: str
+    error: MeshClientError
+
+
+@dataclass(slots=True, frozen=True)
+class BulkSlice:
+    """What one slice of a bulk call did; it is durable. The next one begins at `resume_token`, "" after the last.
+
+    Of `matched` jobs `changed` were cancelled or requeued, `stopping` still run and were told to stop, `passed_over`
+    had ended or been requeued before, and `refused` say why not.
+    """
+
+    matched: int
+    changed: int
+    stopping: int
+    passed_over: int
+    refused: tuple[RefusedJob, ...]
+    resume_token: str

@@ -10,13 +10,21 @@ from datetime import datetime
 
 @dataclass(slots=True, frozen=True)
 class OrganizationView:
-    """Who owns groups, environments and jobs."""
+    """Who owns groups, environments and jobs.
+
+    Its plan allows `groups_max` private groups and `agents_max` agents in them; `contact` is whom to ask for more.
+    """
 
     organization: str
     display_name: str
     description: str
     created_at: datetime | None
     etag: str
+    groups_total: int = 0
+    groups_max: int = 0
+    agents_total: int = 0
+    agents_max: int = 0
+    contact: str = ""
 
 
 @dataclass(slots=True, frozen=True)
@@ -34,7 +42,11 @@ class EnvironmentView:
 
 @dataclass(slots=True, frozen=True)
 class GroupView:
-    """Agents that share one queue. `status` is `active` if at least one of its agents is, else `inactive`."""
+    """Agents that share one queue. `status` is `active` if at least one of its agents is, else `inactive`.
+
+    `mode` is `balanced`, `ordered` or `spill`; `inactive_jobs` says whether jobs `wait` or are refused (`refuse`) while
+    it is inactive. `warnings` are what is unwise about it, as (word, text).
+    """
 
     group: str
     display_name: str
@@ -47,6 +59,24 @@ class GroupView:
     environments: tuple[str, ...]
     created_at: datetime | None
     etag: str
+    mode: str = "balanced"
+    inactive_jobs: str = "wait"
+    jobs_waiting: int = 0
+    jobs_running: int = 0
+    warnings: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True, frozen=True)
+class Removal:
+    """What went with something that was removed, or would go: ids (of agents `group/agent`), and live jobs cancelled.
+
+    Of an environment: the groups that none names any more. Of a group: the environments that go on without it.
+    """
+
+    groups: tuple[str, ...] = ()
+    environments: tuple[str, ...] = ()
+    agents: tuple[str, ...] = ()
+    jobs: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -79,7 +109,8 @@ class AgentExplanation:
 class AgentView:
     """A program that runs jobs of one group. What it says of itself is empty before its first connection.
 
-    `drain` is set while it drains or is paused, `disabled_reason` while it is disabled.
+    `drain` is set while it drains or is paused, `disabled_reason` while it is disabled. `rank` is its place where the
+    mode of the group goes by rank, `status_synonyms` are what other products call its status.
     """
 
     agent: str
@@ -105,3 +136,7 @@ class AgentView:
     drain: DrainView | None
     disabled_reason: str
     etag: str
+    description: str = ""
+    rank: int = 0
+    time_zone: str = ""
+    status_synonyms: tuple[str, ...] = ()

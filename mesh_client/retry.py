@@ -21,8 +21,12 @@ class Retry:
 
     def restart(self) -> None:
         """Begin again: there was progress, so an old failure says nothing about the next."""
-        self._ends_s = monotonic() + self._retry_for_s
+        self.extend()
         self._delay_max_s = DELAY_FIRST_S
+
+    def extend(self) -> None:
+        """Begin the time anew, because nothing waited for an answer until now; the pace stays."""
+        self._ends_s = monotonic() + self._retry_for_s
 
     @property
     def remaining_s(self) -> float:

@@ -227,6 +227,7 @@ class SubmissionStream:
                     return await self._converse(retry)
                 except UnavailableError as error:
                     self._listen_first_s = LISTEN_FIRST_S if error.reason == REASON_LOST else 0.0
+                    self._extend_when_idle(retry)
                     await retry.wait(error)
         except Exception as error:  # noqa: BLE001 - the reader of the answers gets it
             self._stream_failure = error
@@ -235,7 +236,7 @@ class SubmissionStream:
     async def _converse(self, retry: Retry) -> None:
         """One stream, from its opening until all is answered. Raises MeshClientError."""
         call = self._connection.jobs.SubmitStream()
-        writer = asyncio.create_task(self._write(call), name="submission-writer")
+        writer = asyncio.create_task(self._write(call, retry), name="submission-writer")
         reader = asyncio.create_task(self._read(call, retry), name="submission-reader")
         try:
             await asyncio.wait({reader, writer}, return_when=asyncio.FIRST_EXCEPTION)
@@ -255,17 +256,23 @@ class SubmissionStream:
             call.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
 
-    async def _write(self, call: StreamCall) -> None:
+    async def _write(self, call: StreamCall, retry: Retry) -> None:
         await asyncio.sleep(self._listen_first_s)
         for seq, batch in list(self._under_way.items()):
             if not batch.is_answered:
                 await self._send(call, seq, batch)
         while await self._may_write():
+            self._extend_when_idle(retry)
             batch = self._cut()
             self._sent_seq += 1
             self._under_way[self._sent_seq] = batch
             await self._send(call, self._sent_seq, batch)
         await call.done_writing()
+
+    def _extend_when_idle(self, retry: Retry) -> None:
+        """A source may be silent for longer than a broker may stay away: only what waits for an answer counts."""
+        if all(batch.is_answered for batch in self._under_way.values()):
+            retry.extend()
 
     async def _send(self, call: StreamCall, seq: int, batch: Batch) -> None:
         await call.write(pb.SubmitStreamRequest(batch_seq=seq, batch=batch.request(self._parent)))

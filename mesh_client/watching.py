@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -66,15 +65,20 @@ class Watch:
             finally:
                 opening.cancel()
                 call.cancel()
-                await asyncio.gather(opening, return_exceptions=True)
+                [was_open] = await asyncio.gather(opening, return_exceptions=True)
+            if was_open is True:
+                # However long nothing changed: the broker is away only since now.
+                retry.restart()
             await retry.wait(failure)
 
-    async def _note_opening(self, call: WatchCall) -> None:
+    async def _note_opening(self, call: WatchCall) -> bool:
         with suppress(grpc.aio.AioRpcError):
             # Sent when the subscription stands, or at the latest with the first change.
             await call.initial_metadata()
             if not call.done():
                 self.opened.set()
+                return True
+        return False
 
 
 class Following:
@@ -131,8 +135,8 @@ class Following:
         return views
 
     def _is_news(self, view: JobView) -> bool:
-        """A watch tells what was read as well, but without the checkpoint."""
-        told = replace(view, checkpoint=b"")
+        """A watch tells what was read as well, but without checkpoint and history."""
+        told = view.without_history()
         if self._told.get(view.job_id) == told:
             return False
         self._told[view.job_id] = told

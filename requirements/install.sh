@@ -25,7 +25,7 @@ pip() { "$venv/bin/python" -m pip --quiet --disable-pip-version-check --no-input
 
 if pip install --require-hashes --no-deps -r requirements/uv.txt; then
     echo "set-up: installing the locked packages with uv"
-    "$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes requirements/dev.txt
+    "$venv/bin/uv" pip sync --quiet --compile-bytecode --python "$venv/bin/python" --require-hashes requirements/dev.txt
     "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation --editable .
 else
     echo "set-up: no uv for this machine, installing the locked packages with pip (a minute or two)"

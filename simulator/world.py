@@ -1,143 +1,181 @@
-"""The other driver of the dispatcher: SimPy is the clock, `broker.dispatch` is the code under load.
+"""The other driver of the dispatcher: SimPy is the clock, `broker.dispatch` and `agent_stub.session` are under load.
 
-First form: one group, equal agents, Poisson arrivals and exponential durations, at *exact* fidelity (no network, no
-cost of the broker, a store that commits at once), so that closed forms apply. Work is drawn for the job, not for the
-agent or the order of service: every fleet size sees the same day.
+`simulate` plays one replication of a scenario. The same scenario, seed and replication give the same run, bit by bit,
+in any process: random numbers come from named streams (`simulator.streams`), and nothing depends on hashes.
 """
 
-import random
-from array import array
-from collections.abc import Generator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from functools import partial
+from types import MappingProxyType
 from typing import Final
 
-import simpy
+from broker.dispatch.model import GroupNo
+from simulator.agents import DirectAgent, SessionAgent, SimAgent, Site
+from simulator.autoscaler import Autoscaler
+from simulator.clock import After, Clock
+from simulator.driver import Driver
+from simulator.faults import Faults
+from simulator.fleet import Fleet
+from simulator.incidents import BrokerCrash, Scripted, label_of
+from simulator.network import Network
+from simulator.recorder import Recorder, Run
+from simulator.scenario import Fidelity, Pool, Scenario, places_of
+from simulator.streams import SECOND_US, Stream, Streams
+from simulator.summary import Plan, summarize
+from simulator.workload import SimJob, Workload, arrivals_us
 
-from broker.dispatch.batch import Batcher
-from broker.dispatch.dispatcher import Dispatcher
-from broker.dispatch.messages import AgentAdded, AgentConnected, AssignJob, AttemptFinished, Event, JobSubmitted
-from broker.dispatch.model import (
-    SECOND_US,
-    AgentNo,
-    DispatchPolicy,
-    GroupNo,
-    JobKey,
-    OperationPolicy,
-    OutcomeStatus,
-    SessionId,
-)
-
-GROUP: Final = GroupNo(1)
-OPERATION: Final = "simulated"
-HORIZON_US: Final = 10**15  # longer than any run: agents are never silent at exact fidelity
-
-
-@dataclass(slots=True, frozen=True)
-class Question:
-    """What is simulated: `agents` of `slots` each, `rate_per_s` arrivals, durations of `mean_s`, for `jobs` jobs."""
-
-    agents: int
-    slots: int
-    rate_per_s: float
-    mean_s: float
-    jobs: int
-    seed: int
+TICKS: Final = 240
+"""Points of the timeline."""
+FINISH_STEP_US: Final = 1 * SECOND_US
+PHASES_MAX: Final = 64
+NO_CHANGES: Final[Mapping[str, object]] = MappingProxyType({})
 
 
-@dataclass(slots=True)
-class Answer:
-    """What was seen, in seconds and shares; the first tenth of the jobs is warm-up and left out of the latencies."""
-
-    jobs: int
-    seconds: float
-    sojourn_s: "array[float]"
-    wait_s: "array[float]"
-    busy_s: float
-    assigned: dict[int, int]
-
-    def percentile_s(self, share: float) -> float:
-        """The sojourn time that `share` of the jobs did not pass."""
-        ordered = sorted(self.sojourn_s)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-    def mean_s(self) -> float:
-        """Mean sojourn time: from acceptance to outcome."""
-        return sum(self.sojourn_s) / len(self.sojourn_s)
-
-    def mean_wait_s(self) -> float:
-        """Mean time from acceptance to assignment."""
-        return sum(self.wait_s) / len(self.wait_s)
+def simulate(scenario: Scenario, *, seed: int, replication: int = 0, changes: Mapping[str, object] = NO_CHANGES) -> Run:
+    """Play one replication. `changes` are other values under `key.path` names. Raises ChangeError, SelfTestError."""
+    return World(scenario.changed(changes), seed, replication).run()
 
 
 class World:
-    """One run. Virtual time is SimPy's, in seconds; the dispatcher sees whole microseconds."""
+    """One replication."""
 
-    def __init__(self, question: Question) -> None:
-        self._question = question
-        self._env = simpy.Environment()
-        policy = DispatchPolicy(suspect_us=HORIZON_US, lease_us=2 * HORIZON_US, accept_timeout_us=HORIZON_US)
-        self._batcher = Batcher(0)
-        self._batcher.add(GROUP, Dispatcher(GROUP, policy, 1, random.Random(f"{question.seed}/jitter")))
-        self._policy = OperationPolicy(no=1)
-        self._arrivals = random.Random(f"{question.seed}/arrivals")
-        self._durations = random.Random(f"{question.seed}/durations")
-        self._accepted_s: dict[JobKey, tuple[int, float, float]] = {}
-        self._answer = Answer(0, 0.0, array("d"), array("d"), 0.0, {})
-        self._submitted = 0
+    def __init__(self, scenario: Scenario, seed: int, replication: int) -> None:
+        self.scenario = scenario
+        self.clock = Clock()
+        self.streams = Streams(seed, replication)
+        self.plan = plan_of(scenario)
+        self.fleets = [Fleet.of(GroupNo(no), name, scenario) for no, name in enumerate(scenario.groups, 1)]
+        number_of = {fleet.name: fleet.no for fleet in self.fleets}
+        self.loads = [
+            Workload.of(number, name, work, number_of[work.group], self.streams)
+            for number, (name, work) in enumerate(scenario.work.items(), 1)
+        ]
+        self.recorder = Recorder(self.clock, self.fleets, self.loads, self.plan.edges_us, self.plan.end_us)
+        network = Network(self.clock, scenario, self.streams)
+        self.driver = Driver(
+            self.clock,
+            scenario,
+            self.streams,
+            network,
+            self.recorder,
+            self.fleets,
+            keeps_rows=any(isinstance(fault, BrokerCrash) for fault in scenario.faults),
+        )
+        self.site = Site(self.clock, self.driver, network, self.recorder, self.streams)
+        self.timeline: dict[str, list[float]] = {
+            name: [] for name in ("t", "backlog", "system", "running", "up", "arrived", "finished")
+        }
+        self._is_direct = scenario.broker.fidelity is Fidelity.EXACT
 
-    def run(self) -> Answer:
-        """Play until every job has its outcome."""
-        for number in range(1, self._question.agents + 1):
-            self._connect(AgentNo(number))
-        self._env.process(self._arrive())
-        self._env.run()
-        self._answer.seconds = self._env.now
-        return self._answer
+    def run(self) -> Run:
+        """Play it: agents, then work and faults, until arrivals end and what is under way has ended."""
+        for fleet in self.fleets:
+            for pool, zone in places_of(fleet.group):
+                self._hire(fleet, pool, zone).start()
+            if fleet.group.autoscale is not None:
+                Autoscaler(self.site, fleet, fleet.group.autoscale, self._hire_more)
+        self.recorder.when_final = self._on_final
+        for load in self.loads:
+            self._begin_work(load)
+        Faults(self.site, self.scenario, self.fleets, self.loads).begin()
+        self._watch()
+        self.clock.run(until=self.plan.end_us)
+        self._mark()
+        self._finish()
+        return self._seen()
 
-    def _connect(self, agent: AgentNo) -> None:
-        slots = self._question.slots
-        self._answer.assigned[agent] = 0
-        self._work(AgentAdded(0, agent, f"agent-{agent}"))
-        operations = frozenset({OPERATION})
-        incarnation = agent.to_bytes(16, "big")
-        self._work(AgentConnected(agent, SessionId(agent), incarnation, 1, slots, slots, 1, operations, frozenset()))
+    def _hire(self, fleet: Fleet, pool: Pool, zone: str) -> SimAgent:
+        kind = DirectAgent if self._is_direct else SessionAgent
+        agent = kind(self.site, fleet, len(fleet.agents) + 1, pool, zone)
+        fleet.agents.append(agent)
+        self.driver.add_agent(fleet.no, agent.no, agent.name, pool.rank)
+        return agent
 
-    def _arrive(self) -> Generator[simpy.Event, None, None]:
-        question = self._question
-        for number in range(1, question.jobs + 1):
-            yield self._env.timeout(self._arrivals.expovariate(question.rate_per_s))
-            self._submitted = number
-            self._work(
-                JobSubmitted(number, number.to_bytes(16, "big"), OPERATION, self._policy, number.to_bytes(16, "big"))
-            )
+    def _hire_more(self, fleet: Fleet) -> SimAgent:
+        pool = fleet.group.agents[0]
+        return self._hire(fleet, pool, pool.spread[len(fleet.agents) % len(pool.spread)])
 
-    def _work(self, event: Event) -> None:
-        """One event is one batch at exact fidelity; its commit takes no time."""
-        batch = self._batcher.run(round(self._env.now * SECOND_US), [(GROUP, event)])
-        if batch.seq:
-            self._batcher.committed()
-        for group, writes in batch.writes.items():
-            assert group == GROUP
-            for row in writes.inserts:
-                duration_s = self._durations.expovariate(1 / self._question.mean_s)
-                self._accepted_s[row.job_key] = (self._submitted, self._env.now, duration_s)
-        for send in batch.sends():
-            if isinstance(send, AssignJob):
-                self._start(send)
+    # --- work -------------------------------------------------------------------------------------------------------
 
-    def _start(self, order: AssignJob) -> None:
-        number, accepted_s, duration_s = self._accepted_s[order.job_key]
-        self._answer.assigned[order.session] += 1
-        self._answer.busy_s += duration_s
-        if number > self._question.jobs // 10:
-            self._answer.wait_s.append(self._env.now - accepted_s)
-        done = self._env.timeout(duration_s)
-        done.callbacks.append(lambda _: self._finish(order))
+    def _begin_work(self, load: Workload) -> None:
+        closed = load.work.arrivals.closed
+        if closed is not None:
+            load.thinking = self.streams.times_us(closed.think, Stream.THINKING, load.number)
+            for _ in range(closed.clients):
+                self.clock.after(next(load.thinking), self._on_client, load)
+            return
+        times = arrivals_us(load.work.arrivals, self.streams, load.number, self.plan.end_us)
+        self._await_next(load, times)
 
-    def _finish(self, order: AssignJob) -> None:
-        number, accepted_s, _ = self._accepted_s.pop(order.job_key)
-        self._answer.jobs += 1
-        if number > self._question.jobs // 10:
-            self._answer.sojourn_s.append(self._env.now - accepted_s)
-        agent = AgentNo(order.session)
-        self._work(AttemptFinished(agent, order.session, order.job_key, order.attempt, OutcomeStatus.SUCCEEDED))
+    def _await_next(self, load: Workload, times: Iterator[int]) -> None:
+        at_us = next(times, None)
+        if at_us is not None:
+            self.clock.after(at_us - self.clock.now_us, partial(self._on_arrival, load, times))
+
+    def _on_arrival(self, load: Workload, times: Iterator[int], _: After) -> None:
+        self.driver.submit(load.draw(self.clock.now_us))
+        self._await_next(load, times)
+
+    def _on_client(self, event: After) -> None:
+        if self.clock.now_us < self.plan.end_us:
+            job = event.subject.draw(self.clock.now_us)
+            job.is_client = True
+            self.driver.submit(job)
+
+    def _on_final(self, job: SimJob) -> None:
+        self.clock.after(next(job.work.thinking), self._on_client, job.work)
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        self.clock.after(self.plan.begin_us, lambda _: self._mark())
+        for tick in range(TICKS):
+            self.clock.after(self.plan.end_us * (tick + 1) // TICKS - 1, self._on_tick)
+
+    def _mark(self) -> None:
+        self.recorder.mark(self.driver.store.commits)
+
+    def _on_tick(self, _: After) -> None:
+        recorder, logs = self.recorder, self.recorder.fleets.values()
+        for name, value in (
+            ("t", self.clock.now_us / SECOND_US),
+            ("backlog", recorder.waiting.value),
+            ("system", recorder.system.value),
+            ("running", sum(log.running.value for log in logs)),
+            ("up", sum(log.up.value for log in logs)),
+            ("arrived", recorder.arrivals),
+            ("finished", recorder.finished),
+        ):
+            self.timeline[name].append(float(value))
+
+    def _finish(self) -> None:
+        """Let what is under way end; agents beat for ever, so the clock never runs dry."""
+        limit_us = self.plan.end_us + round(self.scenario.horizon.finish * SECOND_US)
+        while self.recorder.system.value > 0 and self.clock.now_us < limit_us:
+            self.clock.run(until=min(limit_us, self.clock.now_us + FINISH_STEP_US))
+
+    def _seen(self) -> Run:
+        live = {key: job for fleet in self.fleets for key, job in self.driver.dispatcher(fleet.no).ledger.jobs.items()}
+        lost = self.recorder.check(live)
+        for fleet in self.fleets:
+            for agent in fleet.agents:
+                agent.switch_off()
+        return summarize(self.scenario, self.plan, self.recorder, self.loads, self.timeline, lost)
+
+
+def plan_of(scenario: Scenario) -> Plan:
+    """The phases of a run: the settling time, then the window cut where scripted faults begin and end."""
+    begin_us, end_us = round(scenario.horizon.settle * SECOND_US), round(scenario.end_s * SECOND_US)
+    spans = [
+        (round(fault.at * SECOND_US), round((fault.at + fault.lasts_s) * SECOND_US), label_of(fault))
+        for fault in scenario.faults
+        if isinstance(fault, Scripted)
+    ]
+    cuts = sorted({at_us for span in spans for at_us in span[:2] if begin_us < at_us < end_us})[:PHASES_MAX]
+    edges = [0, begin_us, *cuts]
+    names = ["settle"]
+    for from_us in edges[1:]:
+        active = [label for since_us, until_us, label in spans if since_us <= from_us < until_us]
+        over = [label for since_us, until_us, label in spans if until_us <= from_us]
+        names.append(" + ".join(active) or (f"after {over[-1]}" if over else "before" if cuts else "all"))
+    return Plan(edges, names, end_us)

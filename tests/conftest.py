@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+from typing import NoReturn
 
 import pytest
 
 # Settings of the person who runs the tests are not settings of the tests; a sabotage is meant for the harness.
 for _name in [name for name in os.environ if name.startswith("MESH_") and name != "MESH_SABOTAGE"]:
     del os.environ[_name]
+
+# Whoever starts the tests in the background has them, and all that they start, ignore Ctrl-C; some of them press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +30,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if not missing:
         return
     reason = f"not installed: {', '.join(missing)} (make system)"
+    not_run(reason)
+
+
+def not_run(reason: str) -> NoReturn:
+    """Skip the test that lacks something; on CI that is an error."""
     if os.environ.get("CI") == "true":
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

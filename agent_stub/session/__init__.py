@@ -3,6 +3,7 @@
 The same session runs in the real agent (driven by `agent_stub.client`) and in the simulator. Standard library only.
 """
 
+from agent_stub.session.attempts import FENCED
 from agent_stub.session.messages import (
     Assign,
     Cancel,
@@ -10,6 +11,7 @@ from agent_stub.session.messages import (
     Frame,
     Heartbeat,
     Hello,
+    KeepOutcome,
     Key,
     LeaveStream,
     Order,
@@ -26,6 +28,7 @@ from agent_stub.session.messages import (
 from agent_stub.session.session import AgentSession, Phase
 
 __all__ = [
+    "FENCED",
     "AgentSession",
     "Assign",
     "Cancel",
@@ -33,6 +36,7 @@ __all__ = [
     "Frame",
     "Heartbeat",
     "Hello",
+    "KeepOutcome",
     "Key",
     "LeaveStream",
     "Order",

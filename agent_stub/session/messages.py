@@ -121,6 +121,12 @@ class Progress:
     text: str = ""
     checkpoint: bytes = b""
 
+    def after(self, before: "Progress | None") -> "Progress":
+        """This report in the place of one that was not sent: with its checkpoint, if this one has none."""
+        if before is None or self.checkpoint or not before.checkpoint:
+            return self
+        return Progress(self.job_key, self.attempt, self.fraction, self.text, before.checkpoint)
+
     @property
     def wire_bytes(self) -> int:
         """About what it takes in a frame."""
@@ -209,4 +215,11 @@ class LeaveStream:
     reason: str
 
 
-Order = StartRun | StopRun | LeaveStream
+@message
+class KeepOutcome:
+    """Write it where it outlives the process, then call `AgentSession.kept`: it is not sent before."""
+
+    outcome: Outcome
+
+
+Order = StartRun | StopRun | LeaveStream | KeepOutcome

@@ -41,10 +41,7 @@ class Outbox:
     def add_progress(self, progress: Progress) -> None:
         """Keep the latest report of an attempt, and the latest checkpoint that it gave."""
         key = (progress.job_key, progress.attempt)
-        before = self.progress.get(key)
-        if before is not None and before.checkpoint and not progress.checkpoint:
-            progress = Progress(*key, progress.fraction, progress.text, before.checkpoint)
-        self.progress[key] = progress
+        self.progress[key] = progress.after(self.progress.get(key))
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Queue an outcome; what it implies need not be said any more."""

@@ -8,7 +8,9 @@ Rules (the tables of the state machine, "Agent"):
 4. The lease ends at the agent's own send time of the newest acknowledged heartbeat (or Hello) + lease - margin. Before
    anything is read the lease is looked at: at its end exclusive attempts are stopped and reported `fenced`, and none
    is started; repeatable ones run on.
-5. An outcome is kept until it is acknowledged, accepted or refused alike, across any number of streams.
+5. An outcome is kept until it is acknowledged, accepted or refused alike, across any number of streams. With
+   `keeps_first`, that of an exclusive attempt is not sent before the driver has written it where it outlives the
+   process.
 6. What is unacknowledged counts as held.
 7. Goodbye is said only when nothing is held.
 8. A Hello is a snapshot: what was sent on an earlier stream and not acknowledged is said again.
@@ -22,13 +24,11 @@ None, one frame at a time; call `timer` at `next_deadline_us()`. Each StartRun i
 stream ends, call `disconnected` before `hello` on the next one, and hand in nothing that the old one still carries.
 """
 
-import heapq
 from collections import deque
 from collections.abc import Container, Iterable
-from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 
+from agent_stub.session.attempts import Attempts
 from agent_stub.session.messages import (
     Assign,
     Cancel,
@@ -40,30 +40,21 @@ from agent_stub.session.messages import (
     LeaveStream,
     Order,
     Outcome,
-    OutcomeStatus,
     Progress,
     Rejected,
     RejectedReason,
-    StartRun,
-    StopRun,
     Verdict,
     Welcome,
 )
 from agent_stub.session.outbox import Outbox
 
-CAPACITY_MAX = 65_536
+CAPACITY_MAX = 4_096
 FRAME_ITEMS_MAX = 512
 FRAME_BYTES_MAX = 1 << 20
 HELLO_BYTES_MAX = 1 << 20
 WELCOME_TIMEOUT_US = 15_000_000
 REMEMBERED_MAX = 65_536
 """Refusals that are not sent yet, and cancels of unknown attempts: with more the stream is left."""
-
-FENCED = "fenced"
-RUN_TIMEOUT = "run_timeout"
-DEADLINE_EXCEEDED = "deadline_exceeded"
-SUPERSEDED = "superseded"
-STOPPED_BY_VERDICT = "verdict"
 
 
 class Phase(Enum):
@@ -78,18 +69,6 @@ class Phase(Enum):
     """Goodbye is on its way: nothing follows."""
 
 
-@dataclass(slots=True, eq=False)
-class _Attempt:
-    """An attempt that the agent was given. It waits, runs (until `finished`), and then has an outcome."""
-
-    assign: Assign
-    key: Key
-    is_running: bool = False
-    stop: str = ""
-    outcome: Outcome | None = None
-    is_sent: bool = False
-
-
 class AgentSession:
     """The agent's side of the stream.
 
@@ -97,6 +76,7 @@ class AgentSession:
         slots: attempts that run at the same time.
         prefetch: attempts that wait here, per slot; capacity is `slots * (1 + prefetch)`.
         operations: what the agent can run; None: everything.
+        keeps_first: order KeepOutcome for exclusive attempts (rule 5).
         hello_bytes_max: about the most bytes of outcomes in a Hello; those that do not fit follow after Welcome.
     """
 
@@ -106,6 +86,7 @@ class AgentSession:
         prefetch: int = 0,
         *,
         operations: Container[str] | None = None,
+        keeps_first: bool = False,
         hello_bytes_max: int = HELLO_BYTES_MAX,
         frame_items_max: int = FRAME_ITEMS_MAX,
         frame_bytes_max: int = FRAME_BYTES_MAX,
@@ -114,23 +95,17 @@ class AgentSession:
         if slots < 1 or prefetch < 0 or slots * (1 + prefetch) > CAPACITY_MAX:
             raise ValueError(f"slots >= 1, prefetch >= 0 and slots * (1 + prefetch) <= {CAPACITY_MAX} are needed")
         self.slots = slots
-        self.capacity = slots * (1 + prefetch)
+        self.capacity = self.capacity_max = slots * (1 + prefetch)
         self.frames_dropped = 0
         self._operations = operations
         self._hello_bytes_max = hello_bytes_max
         self._frame_bytes_max = frame_bytes_max
         self._welcome_timeout_us = welcome_timeout_us
 
-        self._held: dict[Key, _Attempt] = {}
-        self._forgotten: dict[Key, _Attempt] = {}  # stopped by a verdict, still running
-        self._live: dict[int, _Attempt] = {}  # by job: its unfinished attempt
-        self._blocked: dict[int, _Attempt] = {}  # by job: waits for the end of the lower attempt
-        self._waiting: deque[_Attempt] = deque()
-        self._exclusive: dict[Key, _Attempt] = {}  # unfinished, not fenced
-        self._deadlines: list[tuple[int, Key, str]] = []
-        self._running = 0
-        self._orders: list[Order] = []
         self._outbox = Outbox(frame_items_max, frame_bytes_max)
+        self._attempts = Attempts(slots, self._outbox, keeps_first=keeps_first)
+        self._held = self._attempts.held
+        self._forgotten = self._attempts.forgotten
 
         self._phase = Phase.OFFLINE
         self._connect_seq = 0
@@ -174,7 +149,21 @@ class AgentSession:
     @property
     def running(self) -> int:
         """Slots in use."""
-        return self._running
+        return self._attempts.running
+
+    def holds(self, key: Key) -> bool:
+        """Whether the agent answers for this attempt."""
+        return key in self._held
+
+    @property
+    def unacknowledged(self) -> list[Outcome]:
+        """Outcomes that no broker has acknowledged, the oldest attempt first."""
+        return [attempt.outcome for attempt in self._held.values() if attempt.outcome is not None]
+
+    @property
+    def has_only_outcomes(self) -> bool:
+        """Nothing waits or runs: all that is held has its outcome."""
+        return not self._forgotten and all(attempt.outcome is not None for attempt in self._held.values())
 
     @property
     def is_idle(self) -> bool:
@@ -198,8 +187,9 @@ class AgentSession:
 
     def next_deadline_us(self) -> int | None:
         """When `timer` or `take_frame` has something to do; None: not before something else happens."""
-        due = [entry[0] for entry in self._deadlines[:1]]
-        if self._exclusive:
+        run_us = self._attempts.next_deadline_us
+        due = [] if run_us is None else [run_us]
+        if self._attempts.exclusive:
             due.append(self.lease_end_us)
         if self._listed is not None:
             due.append(self._hello_sent_us + self._welcome_timeout_us)
@@ -213,7 +203,7 @@ class AgentSession:
 
     def hello(self, now_us: int) -> Hello:
         """A new stream is open: what to say first on it. The old one is not read any more."""
-        self._phase = Phase.GREETING
+        self._enter(Phase.GREETING)
         self._outbox.clear()
         self._cancelled.clear()
         self._beats.clear()
@@ -233,10 +223,10 @@ class AgentSession:
         self._begin(welcome)
         for key, verdict in zip(listed, welcome.verdicts, strict=True):
             if verdict == Verdict.STOP and key in self._held:
-                self._forget_by_verdict(self._held[key])
+                self._attempts.forget_by_verdict(self._held[key])
         for attempt in self._held.values():
-            if attempt.outcome is not None and not attempt.is_sent:
-                self._send_outcome(attempt)
+            if attempt.is_sayable and not attempt.is_sent:
+                self._attempts.send_outcome(attempt)
 
     def resynced(self) -> None:
         """The broker has lost track: say Hello again on this stream."""
@@ -247,7 +237,7 @@ class AgentSession:
         """The stream has ended, or was refused. Work goes on; what was not acknowledged is kept."""
         if self._phase is Phase.GREETING:
             self._failed_connects += 1
-        self._phase = Phase.OFFLINE
+        self._enter(Phase.OFFLINE)
         self._listed = None
         self._is_resync_due = False
         self._is_drained_by_broker = False
@@ -268,14 +258,14 @@ class AgentSession:
         key = (assign.job_key, assign.attempt)
         known = self._held.get(key)
         if known is not None:
-            self._answer_again(known)
+            self._attempts.answer_again(known)
             return
         if key in self._cancelled or key in self._forgotten:
-            self._add_ended(key)
+            self._attempts.add_ended(key)
             return
         refusal = self._refusal(now_us, assign)
         if refusal is None:
-            self._take(now_us, _Attempt(assign, key))
+            self._attempts.take(now_us, assign)
         else:
             self._reject(key, *refusal)
 
@@ -288,23 +278,19 @@ class AgentSession:
         attempt = self._held.get(key)
         if attempt is not None:
             if attempt.outcome is None:
-                self._stop(attempt, cancel.reason, cancel.grace_us)
+                self._attempts.stop(attempt, cancel.reason, cancel.grace_us)
         elif key not in self._forgotten:
             if len(self._cancelled) >= REMEMBERED_MAX:
                 self._leave("too many cancels of unknown attempts")
                 return
             self._cancelled.add(key)
-            self._add_ended(key)
+            self._attempts.add_ended(key)
 
     def acknowledged(self, keys: Iterable[Key]) -> None:
         """The broker has these outcomes, accepted or refused: they are no longer held."""
         if not self._is_read():
             return
-        for key in keys:
-            attempt = self._held.get(key)
-            if attempt is not None and attempt.outcome is not None:
-                del self._held[key]
-                self._outbox.forget(key)
+        self._attempts.acknowledge(keys)
         self._restate_capacity()
 
     def heartbeat_acked(self, now_us: int, seq: int, epoch: int) -> None:
@@ -344,14 +330,23 @@ class AgentSession:
     def finished(self, now_us: int, outcome: Outcome) -> None:
         """A run that was started has ended: its slot is free."""
         self._check_lease(now_us)
-        key = (outcome.job_key, outcome.attempt)
-        attempt = self._forgotten.pop(key, None) or self._held.get(key)
-        if attempt is None or not attempt.is_running:
-            return
-        attempt.is_running = False
-        self._running -= 1
-        self._settle(attempt, _as_reported(attempt.stop, outcome))
-        self._fill(now_us)
+        self._attempts.finish(now_us, outcome)
+
+    def kept(self, key: Key) -> None:
+        """The outcome that KeepOutcome named outlives the process now: it may be sent."""
+        self._attempts.kept(key)
+
+    def restore(self, outcomes: Iterable[Outcome]) -> None:
+        """What an earlier process of this agent kept and no broker has acknowledged; before the first `hello`."""
+        self._attempts.restore(outcomes)
+
+    def limit(self, attempts: int) -> None:
+        """Hold no more than so many, nor than `capacity_max`; what is held already stays."""
+        capacity = max(min(attempts, self.capacity_max), 0)
+        if capacity != self.capacity:
+            self.capacity = capacity
+            self._is_capacity_owed = False
+            self._is_capacity_due = self._phase is Phase.LIVE
 
     def progressed(self, progress: Progress) -> None:
         """A run says how far it is; sent at most once a second, the latest of each attempt."""
@@ -368,11 +363,7 @@ class AgentSession:
     def timer(self, now_us: int) -> None:
         """Work what is due: the lease, deadlines of runs, a Welcome that does not come, a broker that is silent."""
         self._check_lease(now_us)
-        while self._deadlines and self._deadlines[0][0] <= now_us:
-            _, key, reason = heapq.heappop(self._deadlines)
-            attempt = self._held.get(key)
-            if attempt is not None and attempt.outcome is None:
-                self._stop(attempt, reason)
+        self._attempts.stop_overdue(now_us)
         if self._phase is Phase.LIVE and now_us >= self._silent_at_us():
             self._leave("no heartbeat was acknowledged for a lease")
         elif self._listed is not None and now_us >= self._hello_sent_us + self._welcome_timeout_us:
@@ -382,9 +373,9 @@ class AgentSession:
 
     def take_orders(self) -> list[Order]:
         """What the driver must do, in this order."""
-        orders = self._orders
+        orders = self._attempts.orders
         if orders:
-            self._orders = []
+            self._attempts.orders = []
         return orders
 
     def take_frame(self, now_us: int) -> Frame | None:
@@ -403,7 +394,7 @@ class AgentSession:
             is_due = is_due or bool(frame.progress)
         if self.is_leaving and self.is_idle and not self._outbox:
             frame.goodbye = self._goodbye_reason or self._drain_reason
-            self._phase = Phase.LEFT
+            self._enter(Phase.LEFT)
             return frame
         return frame if is_due else None
 
@@ -416,16 +407,20 @@ class AgentSession:
         self.frames_dropped += 1
         return False
 
+    def _enter(self, phase: Phase) -> None:
+        self._phase = phase
+        self._attempts.is_heard = phase is Phase.LIVE
+
     def _leave(self, reason: str) -> None:
         if self._phase is Phase.GREETING:
             self._failed_connects += 1
-        self._phase = Phase.BROKEN
+        self._enter(Phase.BROKEN)
         self._listed = None
-        self._orders.append(LeaveStream(reason))
+        self._attempts.orders.append(LeaveStream(reason))
 
     def _begin(self, welcome: Welcome) -> None:
         self._listed = None
-        self._phase = Phase.LIVE
+        self._enter(Phase.LIVE)
         self._failed_connects = 0
         self._epoch_seen = welcome.epoch
         self._welcome = welcome
@@ -443,7 +438,7 @@ class AgentSession:
         room = self._hello_bytes_max
         for key, attempt in self._held.items():
             outcome = attempt.outcome
-            attempt.is_sent = outcome is not None and outcome.wire_bytes <= room
+            attempt.is_sent = outcome is not None and attempt.is_kept and outcome.wire_bytes <= room
             if outcome is None or not attempt.is_sent:
                 held.append(key)
             else:
@@ -482,119 +477,10 @@ class AgentSession:
             self._is_capacity_owed = True
         self._outbox.rejects[key] = Rejected(*key, reason, text)
 
-    def _take(self, now_us: int, attempt: _Attempt) -> None:
-        assign = attempt.assign
-        self._held[attempt.key] = attempt
-        self._outbox.accepts[attempt.key] = None
-        lower = self._live.get(assign.job_key)
-        newest = self._blocked.get(assign.job_key, lower)
-        if newest is not None and newest.assign.attempt > assign.attempt:
-            self._settle(attempt, Outcome(*attempt.key, OutcomeStatus.CANCELLED))
-            return
-        if assign.exclusive:
-            self._exclusive[attempt.key] = attempt
-        if assign.total_remaining_us:
-            self._arm(now_us + assign.total_remaining_us, attempt.key, DEADLINE_EXCEEDED)
-        if lower is not None:
-            self._replace(lower, attempt)
-            return
-        self._live[assign.job_key] = attempt
-        if self._running < self.slots:
-            self._start(now_us, attempt)
-        else:
-            self._waiting.append(attempt)
-
-    def _replace(self, lower: _Attempt, higher: _Attempt) -> None:
-        """Rule 2: `higher` waits until the lower attempt of its job has ended."""
-        job_key = higher.assign.job_key
-        between = self._blocked.pop(job_key, None)
-        self._blocked[job_key] = higher
-        if between is not None:
-            self._settle(between, Outcome(*between.key, OutcomeStatus.CANCELLED))
-        self._stop(lower, SUPERSEDED)
-
-    def _answer_again(self, attempt: _Attempt) -> None:
-        if attempt.outcome is not None:
-            self._send_outcome(attempt)
-        else:
-            self._outbox.accepts[attempt.key] = None
-
-    def _add_ended(self, key: Key) -> None:
-        """An attempt that is over before it was known: held like any other until its outcome is acknowledged."""
-        attempt = _Attempt(Assign(*key, operation=""), key)
-        self._held[key] = attempt
-        self._settle(attempt, Outcome(*key, OutcomeStatus.CANCELLED))
-
-    def _start(self, now_us: int, attempt: _Attempt) -> None:
-        attempt.is_running = True
-        self._running += 1
-        if self._phase is Phase.LIVE:
-            self._outbox.starts[attempt.key] = None
-        if attempt.assign.run_timeout_us:
-            self._arm(now_us + attempt.assign.run_timeout_us, attempt.key, RUN_TIMEOUT)
-        self._orders.append(StartRun(attempt.assign))
-
-    def _fill(self, now_us: int) -> None:
-        """Start what waits, in order, as long as slots are free."""
-        while self._waiting and self._running < self.slots:
-            self._start(now_us, self._waiting.popleft())
-
-    def _stop(self, attempt: _Attempt, reason: str, grace_us: int = 0) -> None:
-        """End an unfinished attempt; the first reason is the one that its outcome is reported by."""
-        if attempt.is_running:
-            attempt.stop = attempt.stop or reason
-            self._orders.append(StopRun(*attempt.key, reason, grace_us))
-        else:
-            with suppress(ValueError):
-                self._waiting.remove(attempt)
-            self._settle(attempt, _as_reported(reason, Outcome(*attempt.key, OutcomeStatus.CANCELLED)))
-
-    def _settle(self, attempt: _Attempt, outcome: Outcome) -> None:
-        """The attempt is over: report it, and let the next attempt of its job go on."""
-        attempt.outcome = outcome
-        key = attempt.key
-        self._exclusive.pop(key, None)
-        if self._phase is Phase.LIVE:
-            self._send_outcome(attempt)
-        job_key = key[0]
-        if self._blocked.get(job_key) is attempt:
-            del self._blocked[job_key]
-        elif self._live.get(job_key) is attempt:
-            del self._live[job_key]
-            higher = self._blocked.pop(job_key, None)
-            if higher is not None:
-                self._live[job_key] = higher
-                self._waiting.appendleft(higher)
-
-    def _send_outcome(self, attempt: _Attempt) -> None:
-        assert attempt.outcome is not None
-        attempt.is_sent = True
-        self._outbox.add_outcome(attempt.outcome)
-
-    def _forget_by_verdict(self, attempt: _Attempt) -> None:
-        del self._held[attempt.key]
-        self._outbox.forget(attempt.key)
-        if attempt.outcome is not None:
-            self._outbox.add_outcome(attempt.outcome)
-        else:
-            if attempt.is_running:
-                self._forgotten[attempt.key] = attempt
-            self._stop(attempt, STOPPED_BY_VERDICT)
-
     def _check_lease(self, now_us: int) -> None:
-        """Rule 4. Fenced attempts leave the table: they are fenced once."""
-        if self._exclusive and now_us >= self.lease_end_us:
-            fenced = list(self._exclusive.values())
-            self._exclusive.clear()
-            for attempt in fenced:
-                self._stop(attempt, FENCED)
-
-    def _arm(self, at_us: int, key: Key, reason: str) -> None:
-        heapq.heappush(self._deadlines, (at_us, key, reason))
-        if len(self._deadlines) > 64 + 4 * len(self._held):
-            # Most entries are of attempts that ended in time: their rest must not outlive them for hours.
-            self._deadlines = [entry for entry in self._deadlines if entry[1] in self._held]
-            heapq.heapify(self._deadlines)
+        """Rule 4."""
+        if self._attempts.exclusive and now_us >= self.lease_end_us:
+            self._attempts.fence()
 
     def _beat_due_us(self) -> int:
         every_us = self._welcome.heartbeat_us
@@ -646,17 +532,3 @@ def _fault_of(welcome: Welcome, epoch_seen: int, listed: int) -> str | None:
     if not 0 <= welcome.lease_margin_us < welcome.lease_us or welcome.heartbeat_us <= 0:
         return "Welcome without lease or heartbeat interval"
     return None
-
-
-def _as_reported(stop: str, outcome: Outcome) -> Outcome:
-    """How a run that was stopped here is reported. What it achieved all the same is the truth and stays."""
-    if outcome.status is OutcomeStatus.SUCCEEDED:
-        return outcome
-    key = (outcome.job_key, outcome.attempt)
-    if stop == FENCED:
-        return Outcome(*key, OutcomeStatus.FENCED, run_time_us=outcome.run_time_us)
-    if outcome.status is not OutcomeStatus.CANCELLED or stop not in (RUN_TIMEOUT, DEADLINE_EXCEEDED):
-        return outcome
-    text = "ran longer than it may" if stop == RUN_TIMEOUT else "the job's total time is over"
-    is_retryable = stop == RUN_TIMEOUT
-    return Outcome(*key, OutcomeStatus.FAILED, stop, text, is_retryable, run_time_us=outcome.run_time_us)

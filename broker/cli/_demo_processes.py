@@ -194,7 +194,11 @@ class Mesh:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in (*self.agents.values(), self.broker):
+        every = (*self.agents.values(), self.broker)
+        for process in every:  # before anything is waited for: an impatient second signal ends the waiting
+            if process.is_running:
+                process.signal(signal.SIGKILL)
+        for process in every:
             await process.kill()
 
     async def start_broker(self) -> None:
@@ -210,9 +214,17 @@ class Mesh:
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
+        broker: str = "",
     ) -> Process:
-        """Start an agent of the group `default`; returns when its session has begun."""
-        where = ["--broker", self.addresses.mesh, "--dev", "--name", name, "--slots", str(slots)]
+        """Start an agent of the group `default`; returns when its session has begun.
+
+        `broker` is the address at which it finds its broker, if that is not the broker's own.
+        """
+        where = ["--broker", broker or self.addresses.mesh, "--dev", "--name", name, "--slots", str(slots)]
+        folder = self.data.with_name(f"{self.data.name}-agents")
+        folder.mkdir(parents=True, exist_ok=True)
+        where += ["--state", str(folder)]
+        environment = {"TMPDIR": str(folder), **(environment or {})}
         agent = Process(name, [*self._agent_program, "run", *where, *options], environment=environment, on_line=on_line)
         self.agents[name] = agent
         await agent.start()

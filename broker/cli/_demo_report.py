@@ -33,12 +33,33 @@ class BrokerKill:
 
 @dataclass(slots=True)
 class AgentKill:
-    """The agent was killed at `at_s`; `held` of its attempts were cut off, `rerun` of these jobs ran elsewhere."""
+    """The agent was killed at `at_s`; `held` of its attempts were cut off, `rerun` of these jobs ran again.
+
+    It was started again at `returned_at_s`, and finished so many jobs before and after that.
+    """
 
     at_s: float
     agent: str
     held: int = 0
     rerun: int = 0
+    returned_at_s: float = 0.0
+    finished_before: int = 0
+    finished_after: int = 0
+
+
+@dataclass(slots=True)
+class Drain:
+    """The agent was drained at `at_s` while it held `held` attempts, of which `cut_off` did not finish there.
+
+    Its process ended by itself with `exit_code`, `took_s` later (None: it did not).
+    """
+
+    at_s: float
+    agent: str
+    held: int
+    cut_off: int = 0
+    exit_code: int | None = None
+    took_s: float = 0.0
 
 
 class JobCounts(NamedTuple):
@@ -76,10 +97,19 @@ class Report:
     synchronous: str
     broker_kill: BrokerKill | None = None
     agent_kill: AgentKill | None = None
+    drain: Drain | None = None
     verdicts: list[tuple[bool, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.verdicts = [self._rows(), self._sums(), self._jobs(), self._broker_kill(), self._agent_kill()]
+        self.verdicts = [
+            self._rows(),
+            self._sums(),
+            self._jobs(),
+            self._agent_kill(),
+            self._agent_return(),
+            self._drain(),
+            self._broker_kill(),
+        ]
 
     @property
     def is_ok(self) -> bool:
@@ -126,7 +156,27 @@ class Report:
         text = f"at {kill.at_s:.1f} s agent {kill.agent} was killed, which cut off {kill.held} attempts"
         if not kill.held:
             return False, f"{text}: that interrupted nothing"
-        return kill.rerun == kill.held, f"{text}; {kill.rerun} of these jobs ran again elsewhere"
+        return kill.rerun == kill.held, f"{text}; {kill.rerun} of these jobs ran again"
+
+    def _agent_return(self) -> tuple[bool, str]:
+        kill = self.agent_kill
+        if kill is None or not kill.returned_at_s:
+            return False, "no agent returned: nothing is shown"
+        text = (
+            f"at {kill.returned_at_s:.1f} s agent {kill.agent} was back, and finished {kill.finished_after} more jobs"
+        )
+        return kill.finished_after > 0, text
+
+    def _drain(self) -> tuple[bool, str]:
+        drain = self.drain
+        if drain is None or drain.exit_code is None:
+            return False, "no agent was drained: nothing is shown"
+        text = f"at {drain.at_s:.1f} s agent {drain.agent} was drained while it held {drain.held} attempts"
+        if not drain.held:
+            return False, f"{text}: that interrupted nothing"
+        if drain.cut_off or drain.exit_code:
+            return False, f"{text}; {drain.cut_off} were cut off, and its exit code was {drain.exit_code}"
+        return True, f"{text}; it finished all of them and left {drain.took_s:.1f} s later"
 
     def as_json(self) -> dict[str, object]:
         """The object that `--json` prints; its schema is `docs/schemas/demo.json`."""
@@ -153,6 +203,7 @@ class Report:
             "faults": {
                 "broker_kill": asdict(self.broker_kill) if self.broker_kill else None,
                 "agent_kill": asdict(self.agent_kill) if self.agent_kill else None,
+                "drain": asdict(self.drain) if self.drain else None,
             },
         }
 
@@ -162,8 +213,7 @@ class Report:
         for heading in ("agent", "assigned", "succeeded", "fate"):
             table.add_column(heading, justify="left" if heading in ("agent", "fate") else "right")
         for agent in self.agents:
-            fate = f"killed, held {agent.held_when_killed}" if agent.killed else "stayed"
-            table.add_row(agent.name, str(agent.assigned), str(agent.succeeded), fate)
+            table.add_row(agent.name, str(agent.assigned), str(agent.succeeded), _fate(agent))
         console.print(table)
         console.print(
             f"{self.attempts.total} attempts for {self.jobs.submitted} jobs, {self.attempts.rerun} of them again; "
@@ -178,3 +228,9 @@ class Report:
             console.print(f"[green]yes[/] {text}" if holds else f"[bold red]NO[/]  {text}")
         verdict = "[bold green]Nothing was lost.[/]" if self.is_ok else "[bold red]The demonstration failed.[/]"
         console.print(f"{verdict} It took {self.elapsed_s:.1f} s.")
+
+
+def _fate(agent: AgentStory) -> str:
+    if agent.killed:
+        return f"killed, held {agent.held_when_killed}{'; came back' if agent.returned else ''}"
+    return "drained, left by itself" if agent.drained else "stayed"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from broker.cli.exits import CommandError
+from broker.cli.exits import CommandError, UsageError
+from broker.cli.output import choose
 
 if TYPE_CHECKING:
     from mesh_client import MeshClientError, SyncMeshClient
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 API_DEFAULT: Final = "127.0.0.1:7402"
 COLLECTIONS: Final = ("organizations", "environments", "groups", "agents", "jobs")
 
-Format = Literal["table", "json"]
+Format = Literal["table", "json", "yaml"]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
 Seconds = Annotated[float | None, Parameter(validator=Number(gt=0))]
 Words = Annotated[str, Parameter(show_default=False)]
@@ -37,18 +38,24 @@ class Access:
     api_timeout: Annotated[float, Parameter(validator=Number(gt=0))] = 5.0
     """Seconds to try until the broker answers."""
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table"
-    """For people or for programs."""
+    """For people, or for programs."""
+
+    def __post_init__(self) -> None:
+        if self.output != "table":
+            choose(self.output)
 
     @property
     def is_json(self) -> bool:
-        """Whether a program reads the output."""
-        return self.output == "json"
+        """Whether a program reads the output, in the form that was chosen."""
+        return self.output != "table"
 
     @contextmanager
     def connected(self, *, group: str | None = None, environment: str | None = None) -> Iterator[SyncMeshClient]:
         """A client; jobs go to `group` or `environment`. Raises CommandError for all that the client raises."""
         from mesh_client import MeshClientError, SyncMeshClient
 
+        if not self.api:
+            raise UsageError("--api, or MESH_API, is empty: give HOST:PORT")
         try:
             with SyncMeshClient(
                 self.api,

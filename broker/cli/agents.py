@@ -1,61 +1,63 @@
-"""`mesh agents`: seeing, draining, disabling and removing what runs jobs."""
+"""`mesh agents`: adding, seeing, changing, draining, disabling and removing what runs jobs."""
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from cyclopts import App
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from broker.cli.access import Access, Flag, Seconds, Words
-from broker.cli.exits import EXIT_FAILED, EXIT_OK, CommandError, UsageError
-from broker.cli.output import (
-    age,
-    joined,
-    local_time,
-    pairs,
-    say,
-    shown,
-    telling,
-    write_json,
-    write_list,
-    write_one,
-)
+from broker.cli.agent_views import GROUP, attempts, busy, look, take_back, tell, write_agent
+from broker.cli.confirm import confirm
+from broker.cli.exits import EXIT_FAILED, EXIT_OK
+from broker.cli.listing import LISTING, Listing, show_list
+from broker.cli.output import age, say, telling, write_json, write_one
 
 if TYPE_CHECKING:
     from mesh_client import AgentView, DrainView, SyncMeshClient
 
 ACCESS: Final = Access()
-GROUP: Final = "default"
 DRAINED: Final = {"stop": "stopped", "pause": "paused"}
 """Where a drain of each mode ends."""
 
+Text = Annotated[str | None, Parameter(show_default=False)]
+Rank = Annotated[int | None, Parameter(validator=Number(gte=0), show_default=False)]
 Mode = Literal["stop", "pause"]
 Then = Literal["finish", "requeue", "kill"]
 
-app = App(name="agents", help="Programs that run jobs: see, drain, disable, remove.")
+app = App(name="agents", help="Programs that run jobs: add, see, drain, disable, remove.")
 
 
 # --- see ------------------------------------------------------------------------------------------------------------
 
 
 @app.command(name="list")
-def list_agents(*, group: str | None = None, access: Access = ACCESS) -> None:
-    """Show agents, of all groups or of one.
+def list_agents(*, group: str | None = None, listing: Listing = LISTING, access: Access = ACCESS) -> None:
+    """Show agents, of all private groups or of one.
 
     Parameters
     ----------
     group
         Only its agents.
     """
-    with access.connected() as mesh:
-        found = list(mesh.list_agents(group))
-    heads = ("AGENT", "STATUS", "GROUP", "BUSY", "HEARD", "VERSION", "HOST")
-    rows = [
-        (view.agent, view.status, view.group, _busy(view), age(view.last_heard_at), view.version, view.host)
-        for view in found
-    ]
-    write_list("agents", found, heads, rows, is_json=access.is_json)
+    show_list(
+        access,
+        listing,
+        "agents",
+        lambda mesh: mesh.list_agents(group, where=listing.where, order_by=listing.order_by),
+        {
+            "AGENT": lambda view: view.agent,
+            "STATUS": lambda view: view.status,
+            "GROUP": lambda view: view.group,
+            "BUSY": busy,
+            "HEARD": lambda view: age(view.last_heard_at),
+            "VERSION": lambda view: view.version,
+            "HOST": lambda view: view.host,
+            "IP": lambda view: view.ip,
+            "OS": lambda view: view.os,
+        },
+    )
 
 
 @app.command
@@ -70,7 +72,7 @@ def get(agent: str, /, *, group: str = GROUP, access: Access = ACCESS) -> None:
         Its group.
     """
     with access.connected() as mesh:
-        _write_agent(mesh.get_agent(group, agent), access)
+        write_agent(mesh.get_agent(group, agent), access)
 
 
 @app.command
@@ -89,6 +91,71 @@ def explain(agent: str, /, *, group: str = GROUP, access: Access = ACCESS) -> No
     facts = {"Now": said.summary, "Until": said.next_step}
     facts |= {f"Reason {number}": text for number, (_, text) in enumerate(said.obstacles, 1)}
     write_one(said, facts, is_json=access.is_json)
+
+
+# --- add, change ----------------------------------------------------------------------------------------------------
+
+
+@app.command(name=["add", "create"])
+def add(
+    agent: str,
+    /,
+    *,
+    group: str = GROUP,
+    display_name: Words = "",
+    description: Words = "",
+    access: Access = ACCESS,
+) -> None:
+    """Announce an agent. It gets no work before its process has connected for the first time.
+
+    Parameters
+    ----------
+    agent
+        Its id for ever: small letters, digits and hyphens.
+    group
+        Its group.
+    display_name
+        What people read; by default the id.
+    description
+        For people.
+    """
+    with access.connected() as mesh:
+        view = mesh.create_agent(group, agent, display_name=display_name, description=description)
+    tell(view, access)
+
+
+@app.command
+def update(
+    agent: str,
+    /,
+    *,
+    group: str = GROUP,
+    display_name: Text = None,
+    description: Text = None,
+    rank: Rank = None,
+    etag: Words = "",
+    access: Access = ACCESS,
+) -> None:
+    """Change an agent: its words while it does not run, its rank at any time. What is not given stays as it is.
+
+    Parameters
+    ----------
+    agent
+        Its id.
+    group
+        Its group.
+    display_name
+        What people read.
+    description
+        For people.
+    rank
+        Its place where the mode of the group goes by rank: lower is earlier.
+    etag
+        Only if it is still as it was when this was read.
+    """
+    with access.connected() as mesh:
+        view = mesh.update_agent(group, agent, display_name=display_name, description=description, rank=rank, etag=etag)
+    write_agent(view, access)
 
 
 # --- drain ----------------------------------------------------------------------------------------------------------
@@ -134,7 +201,7 @@ def drain(
             code = EXIT_OK if view.status == DRAINED[mode] else EXIT_FAILED
     if code:
         say(f"It is not {DRAINED[mode]}: the drain was taken back, or something else came after it.")
-    _tell(view, access)
+    tell(view, access)
     return code
 
 
@@ -151,7 +218,7 @@ def cancel_drain(agent: str, /, *, group: str = GROUP, access: Access = ACCESS) 
     """
     with access.connected() as mesh:
         view = mesh.cancel_drain(group, agent)
-    _tell(view, access)
+    tell(view, access)
 
 
 @app.command
@@ -167,7 +234,7 @@ def resume(agent: str, /, *, group: str = GROUP, access: Access = ACCESS) -> Non
     """
     with access.connected() as mesh:
         view = mesh.resume_agent(group, agent)
-    _tell(view, access)
+    tell(view, access)
 
 
 def _wait(mesh: SyncMeshClient, view: AgentView, mode: Mode) -> AgentView:
@@ -185,14 +252,14 @@ def _wait(mesh: SyncMeshClient, view: AgentView, mode: Mode) -> AgentView:
                     tell(words)
                     told = words
     except (KeyboardInterrupt, UnavailableError, MeshTimeoutError):
-        say(f"Nobody waits any more; the drain goes on. {_look(view)} {_take_back(view)}")
+        say(f"Nobody waits any more; the drain goes on. {look(view)} {take_back(view)}")
         raise
     return view
 
 
 def _progress(view: AgentView, drain: DrainView) -> str:
     away = "" if view.status == "draining" else f" It is {view.status}."
-    return f"Draining {view.agent}: {_attempts(drain.remaining)} left.{away}"
+    return f"Draining {view.agent}: {attempts(drain.remaining)} left.{away}"
 
 
 # --- switch off, take out -------------------------------------------------------------------------------------------
@@ -217,7 +284,7 @@ def disable(
     """
     with access.connected() as mesh:
         view = mesh.disable_agent(group, agent, now=now, reason=reason)
-    _tell(view, access)
+    tell(view, access)
 
 
 @app.command
@@ -233,7 +300,7 @@ def enable(agent: str, /, *, group: str = GROUP, access: Access = ACCESS) -> Non
     """
     with access.connected() as mesh:
         view = mesh.enable_agent(group, agent)
-    _tell(view, access)
+    tell(view, access)
 
 
 @app.command
@@ -251,103 +318,9 @@ def remove(agent: str, /, *, yes: Flag = False, group: str = GROUP, access: Acce
     """
     with access.connected() as mesh:
         held = mesh.remove_agent(group, agent, validate_only=True)
-        if not yes:
-            _confirm(f"Remove agent {agent} of group {group} for good? It holds {_attempts(held)}.")
+        confirm(f"Remove agent {agent} of group {group} for good? It holds {attempts(held)}.", is_sure=yes)
         held = mesh.remove_agent(group, agent)
     if access.is_json:
         write_json({"agent": agent, "group": group, "attempts": held})
-    say(f"Agent {agent} of group {group} is removed; {_attempts(held)} of it will run elsewhere.")
+    say(f"Agent {agent} of group {group} is removed; {attempts(held)} of it will run elsewhere.")
     say("A process that still has its name is refused and ends. A new agent may have the name.")
-
-
-def _confirm(question: str) -> None:
-    """Go on only if the person says so. Raises UsageError where there is nobody to ask, CommandError for a no."""
-    if not sys.stdin.isatty():
-        raise UsageError(f"{question} Say so with --yes.")
-    print(f"{shown(question)} [y/N] ", end="", file=sys.stderr, flush=True)
-    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-        raise CommandError("Nothing was removed.", EXIT_FAILED)
-
-
-# --- words ----------------------------------------------------------------------------------------------------------
-
-
-def _tell(view: AgentView, access: Access) -> None:
-    """The agent after an act, and what may be done next."""
-    _write_agent(view, access)
-    say(_next_step(view))
-
-
-def _next_step(view: AgentView) -> str:
-    match view.status:
-        case "draining" if view.drain is not None and view.drain.mode == "pause":
-            return f"It is given nothing new and pauses when it holds nothing. {_look(view)} {_take_back(view)}"
-        case "draining":
-            ending = "When it holds nothing its process ends, and is started again on its machine only."
-            return f"It is given nothing new. {ending} {_look(view)} {_take_back(view)}"
-        case "paused":
-            return f"It is connected and idle. `{_command('resume', view)}` gives it work again."
-        case "stopped":
-            return "It has left in good order. Nothing starts it from here: start its process on its machine."
-        case "disabled":
-            state = f"It ends {_attempts(view.live)}, then it is sent away." if view.live else "It is not let in."
-            return f"{state} `{_command('enable', view)}` switches it on again."
-        case "active":
-            return "It is given work."
-        case "awaiting_setup":
-            return "It has never connected: start its process on its machine."
-        case _:
-            return f"It is not connected: it counts when it is back. {_look(view)}"
-
-
-def _look(view: AgentView) -> str:
-    return f"`{_command('get', view)}` shows how far it is."
-
-
-def _take_back(view: AgentView) -> str:
-    return f"`{_command('cancel-drain', view)}` takes it back."
-
-
-def _command(verb: str, view: AgentView) -> str:
-    where = "" if view.group == GROUP else f" --group {view.group}"
-    return f"mesh agents {verb} {view.agent}{where}"
-
-
-def _attempts(number: int) -> str:
-    return "1 attempt" if number == 1 else f"{number} attempts"
-
-
-def _busy(view: AgentView) -> str:
-    """Attempts that it holds, of those that it can run at the same time."""
-    return f"{view.live}/{view.slots}"
-
-
-def _drain(drain: DrainView) -> str:
-    """`to stop since 2026-01-01 12:00:00, 3 attempts left; requeue at 12:30:00; by operator: new disk`."""
-    facts = [f"to {drain.mode} since {local_time(drain.started_at)}, {_attempts(drain.remaining)} left"]
-    if drain.deadline is not None:
-        facts.append(f"{drain.then} at {local_time(drain.deadline)}")
-    facts.append(f"by {drain.operator}" + (f": {drain.reason}" if drain.reason else ""))
-    return "; ".join(facts)
-
-
-def _write_agent(view: AgentView, access: Access) -> None:
-    facts = {
-        "Agent": view.agent,
-        "Name": view.display_name,
-        "Group": view.group,
-        "Status": view.status,
-        "Drain": _drain(view.drain) if view.drain is not None else "",
-        "Disabled": view.disabled_reason,
-        "Busy": _busy(view),
-        "Operations": joined(view.operations),
-        "Labels": pairs(view.labels),
-        "Version": view.version,
-        "Process": f"{view.pid} of {view.user} on {view.host}" if view.pid else "",
-        "System": view.os,
-        "Address": joined(dict.fromkeys(filter(None, (view.ip, view.peer)))),
-        "Connected": local_time(view.connected_at),
-        "Heard": local_time(view.last_heard_at),
-        "Created": local_time(view.created_at),
-    }
-    write_one(view, facts, is_json=access.is_json)

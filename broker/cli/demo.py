@@ -1,10 +1,10 @@
-"""`mesh demo`: a broker and two agents as real processes, a real load, real faults, and a judge.
+"""`mesh demo`: a broker and three agents as real processes, a real load, real faults, and a judge.
 
-Orders go from a CSV file into a SQL table, fifty rows a job. When two fifths of the outcomes are there the broker is
-killed (SIGKILL) and started again on the same data; at seven tenths an agent that holds attempts is killed, and the
-other one goes on. In the end every order must be in the table exactly once with the right content, and every
-acknowledged job must have succeeded; the exit code is 0 only then. A fault that interrupted nothing is a failure too:
-it would have shown nothing.
+Orders go from a CSV file into a SQL table, fifty rows a job. At a quarter of the outcomes an agent that holds attempts
+is killed (SIGKILL), at 45 % it returns, at 60 % another one is drained and leaves, at 80 % the broker is killed and
+started again on the same data. In the end every order must be in the table exactly once with the right content, and
+every acknowledged job must have succeeded; the exit code is 0 only then. A fault that interrupted nothing is a failure
+too: it would have shown nothing.
 
 Faults come by progress and not by time, so a slow machine sees the same run. With `Rig` a test harness makes the
 demonstration fail on purpose, to see that it can.
@@ -12,6 +12,7 @@ demonstration fail on purpose, to see that it can.
 
 import asyncio
 import json as json_module
+import signal
 import sys
 import tempfile
 import time
@@ -29,7 +30,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from broker.cli._demo_orders import MAPPING, Source, judge, make_target, write_source
 from broker.cli._demo_processes import Mesh, ProcessError
-from broker.cli._demo_report import AgentKill, AgentStory, AttemptCounts, BrokerKill, JobCounts, Report
+from broker.cli._demo_report import AgentKill, AgentStory, AttemptCounts, BrokerKill, Drain, JobCounts, Report
 from broker.cli._demo_store import JobRecord, count_held, read_jobs, store_file
 from broker.cli.exits import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from mesh_client import FINAL_STATES, JobSpec, JobState, JobView, MeshClient, MeshClientError
@@ -37,17 +38,35 @@ from mesh_client import FINAL_STATES, JobSpec, JobState, JobView, MeshClient, Me
 ORDERS: Final = 20_000
 ORDERS_A_JOB: Final = 50
 SEED: Final = 20_261_121
-AGENTS: Final = ("a1", "a2")
+AGENTS: Final = ("a1", "a2", "a3")
 VICTIM: Final = "a2"
+LEAVER: Final = "a3"
 SLOTS: Final = 4
 PAUSE_MS: Final = 150
 """How long each job takes at least: real transfers take a while, and the faults need something to interrupt."""
-WAVE_JOBS: Final = 16
-OPEN_JOBS_MAX: Final = 32
-BROKER_KILL_AT: Final = 0.40
-AGENT_KILL_AT: Final = 0.70
+WAVE_JOBS: Final = 24
+OPEN_JOBS_MAX: Final = 48
+AGENT_KILL_AT: Final = 0.25
+AGENT_RETURN_AT: Final = 0.45
+DRAIN_AT: Final = 0.60
+BROKER_KILL_AT: Final = 0.80
 TIME_LIMIT_S: Final = 180.0
+DRAIN_LIMIT_S: Final = 30.0
 SYNCHRONOUS: Final = "FULL"
+
+
+WHAT_NEXT: Final = """
+The mesh runs again on the same data. In another terminal:
+
+  export MESH_API={api}
+  mesh agents list                       who is there, and what they hold
+  mesh jobs list                         what ran, newest first
+  mesh jobs submit echo --payload hello --wait
+  mesh agents drain a1 --mode pause      nothing new for a1; then: mesh agents resume a1
+  mesh agents explain a1                 why it is given work or not
+  curl http://{metrics}/metrics          what Prometheus reads
+
+Ctrl-C ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +77,60 @@ class Rig:
     before_judging: Callable[[Path], None] = lambda target: None
 
 
-def main(*, json: bool = False, keep: Path | None = None, rig: Rig | None = None) -> int:
-    """Run the demonstration; the exit code. Files stay in `keep`, which must be empty; without it none is left."""
+def main(*, json: bool = False, keep: bool = False, files: Path | None = None, rig: Rig | None = None) -> int:
+    """Run the demonstration; the exit code.
+
+    `keep` leaves the mesh running afterwards, until Ctrl-C. Its files stay in `files`, which must be empty; without it
+    none is left.
+    """
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    if keep is not None and keep.exists() and any(keep.iterdir()):
-        console.print(f"{keep} is not empty: name a directory that is new or empty")
+    try:
+        if files is not None:
+            files.mkdir(parents=True, exist_ok=True)
+            if any(files.iterdir()):
+                console.print(f"{files} is not empty: name a directory that is new or empty")
+                return EXIT_USAGE
+    except OSError as error:
+        console.print(f"{files}: {error.strerror}. Name a directory that is new or empty")
         return EXIT_USAGE
-    with _folder(keep) as folder:
+    with _folder(files) as folder:
+        demo = Demo(folder, console, rig or Rig())
+
+        async def show() -> None:
+            _leave_when_told()
+            report = await demo.run()
+            report.show(console)
+            if files is not None:
+                console.print(f"Files: {folder}")
+            if json:
+                print(json_module.dumps(report.as_json()), flush=True)
+            if keep:
+                await demo.stay()
+
         try:
-            report = asyncio.run(Demo(folder, console, rig or Rig()).run())
+            asyncio.run(show())
         except (ProcessError, MeshClientError, TimeoutError) as error:
             console.print(f"[bold red]The demonstration failed:[/] {str(error) or 'it took too long'}")
             return EXIT_FAILED
-        report.show(console)
-        if keep is not None:
-            console.print(f"Files: {folder}")
-    if json:
-        print(json_module.dumps(report.as_json()))
-    return EXIT_OK if report.is_ok else EXIT_FAILED
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            if demo.report is None:
+                raise KeyboardInterrupt from None
+    return EXIT_OK if demo.report is not None and demo.report.is_ok else EXIT_FAILED
+
+
+def _leave_when_told() -> None:
+    """Have SIGTERM, and the end of the terminal, end this task as Ctrl-C does: with all that it started."""
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # `nohup`
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
 
 
 @contextmanager
-def _folder(keep: Path | None) -> Iterator[Path]:
-    if keep is not None:
-        keep.mkdir(parents=True, exist_ok=True)
-        yield keep.absolute()
+def _folder(files: Path | None) -> Iterator[Path]:
+    if files is not None:
+        yield files.absolute()
         return
     with tempfile.TemporaryDirectory(prefix="mesh-demo-") as name:
         yield Path(name)
@@ -107,6 +155,8 @@ class Demo:
         self._began_s = 0.0
         self._broker_kill: BrokerKill | None = None
         self._agent_kill: AgentKill | None = None
+        self._drain: Drain | None = None
+        self.report: Report | None = None
         self._progress = Progress(
             TextColumn("orders to ERP"),
             BarColumn(),
@@ -121,9 +171,8 @@ class Demo:
         """All of it. Raises ProcessError, MeshClientError, TimeoutError."""
         async with asyncio.timeout(TIME_LIMIT_S), self._mesh:
             await self._mesh.start_broker()
-            for name in AGENTS:
-                await self._mesh.start_agent(name, slots=SLOTS, on_line=self._hear)
-            self._say(f"one broker, agents {' and '.join(AGENTS)} with {SLOTS} slots each; {self._plan()}")
+            await self._start_agents()
+            self._say(f"one broker, agents {', '.join(AGENTS)} with {SLOTS} slots each; {self._plan()}")
             self._began_s = time.monotonic()
             self._progress.start_task(self._bar)
             with self._progress:
@@ -131,7 +180,21 @@ class Demo:
             elapsed_s = time.monotonic() - self._began_s
             await self._mesh.stop()
         self._rig.before_judging(self._target)
-        return self._report(elapsed_s, read_jobs(store_file(self._mesh.data)))
+        self.report = self._report(elapsed_s, read_jobs(store_file(self._mesh.data)))
+        return self.report
+
+    async def stay(self) -> None:
+        """Start the mesh again on the same data, and keep it until this is cancelled."""
+        async with self._mesh:
+            await self._mesh.start_broker()
+            await self._start_agents()
+            addresses = self._mesh.addresses
+            self._console.print(WHAT_NEXT.format(api=addresses.api, metrics=addresses.metrics))
+            await asyncio.get_running_loop().create_future()
+
+    async def _start_agents(self) -> None:
+        for name in AGENTS:
+            await self._mesh.start_agent(name, slots=SLOTS, on_line=self._hear)
 
     def _plan(self) -> str:
         return f"{ORDERS:,} orders in {len(self._source.parts)} jobs"
@@ -151,7 +214,7 @@ class Demo:
             try:
                 async with asyncio.TaskGroup() as tasks:
                     if self._rig.with_kills:
-                        tasks.create_task(self._break_things(), name="faults")
+                        tasks.create_task(self._break_things(client), name="faults")
                     await self._submit_all(client, tasks)
             except ExceptionGroup as group:
                 raise group.exceptions[0] from None
@@ -196,11 +259,15 @@ class Demo:
 
     # --- the faults -------------------------------------------------------------------------------------------------
 
-    async def _break_things(self) -> None:
+    async def _break_things(self, client: MeshClient) -> None:
+        await self._until(AGENT_KILL_AT, holder=VICTIM)
+        kill = await self._kill_agent()
+        await self._until(AGENT_RETURN_AT)
+        await self._bring_back(kill)
+        await self._until(DRAIN_AT, holder=LEAVER)
+        await self._drain_agent(client)
         await self._until(BROKER_KILL_AT)
         await self._kill_broker()
-        await self._until(AGENT_KILL_AT, holder=VICTIM)
-        await self._kill_agent()
 
     async def _until(self, share: float, holder: str = "") -> None:
         """Wait until that share of the outcomes is there (and the agent `holder` has something in hand)."""
@@ -222,11 +289,31 @@ class Demo:
         self._broker_kill = BrokerKill(round(at_s - self._began_s, 3), held, round(down_s, 3))
         self._say(f"the broker is back after {down_s:.1f} s, on the same data")
 
-    async def _kill_agent(self) -> None:
-        self._agent_kill = AgentKill(round(time.monotonic() - self._began_s, 3), VICTIM)
+    async def _kill_agent(self) -> AgentKill:
+        kill = self._agent_kill = AgentKill(self._at_s(), VICTIM)
         await self._mesh.agents[VICTIM].kill()
-        others = ", ".join(name for name in AGENTS if name != VICTIM)
-        self._say(f"[bold]agent {VICTIM} is killed[/] with work in its hands; {others} goes on alone")
+        others = " and ".join(name for name in AGENTS if name != VICTIM)
+        self._say(f"[bold]agent {VICTIM} is killed[/] with work in its hands; {others} go on")
+        return kill
+
+    async def _bring_back(self, kill: AgentKill) -> None:
+        kill.returned_at_s = self._at_s()
+        kill.finished_before = sum(view.agent == VICTIM and view.is_final for view in self._views.values())
+        await self._mesh.start_agent(VICTIM, slots=SLOTS, on_line=self._hear)
+        self._say(f"agent {VICTIM} is back and takes its share")
+
+    async def _drain_agent(self, client: MeshClient) -> None:
+        """An operator has the agent finish what it holds, take nothing new, and leave."""
+        held = sum(view.agent == LEAVER and not view.is_final for view in self._views.values())
+        self._drain = Drain(self._at_s(), LEAVER, held)
+        await client.drain_agent("default", LEAVER, reason="the demonstration")
+        self._say(f"[bold]agent {LEAVER} is drained[/]: it finishes {held} jobs and takes nothing new")
+        self._drain.exit_code = await self._mesh.agents[LEAVER].ended(DRAIN_LIMIT_S)
+        self._drain.took_s = round(self._at_s() - self._drain.at_s, 3)
+        self._say(f"agent {LEAVER} has left after {self._drain.took_s:.1f} s")
+
+    def _at_s(self) -> float:
+        return round(time.monotonic() - self._began_s, 3)
 
     # --- what it came to --------------------------------------------------------------------------------------------
 
@@ -239,7 +326,11 @@ class Demo:
         cut = [record for record in known if VICTIM in record.lost_agents]
         if self._agent_kill is not None:
             self._agent_kill.held = len(cut)
-            self._agent_kill.rerun = sum(record.attempt > 1 and record.agent != VICTIM for record in cut)
+            self._agent_kill.rerun = sum(record.attempt > 1 for record in cut)
+            done = sum(record.agent == VICTIM and record.state == JobState.SUCCEEDED for record in known)
+            self._agent_kill.finished_after = done - self._agent_kill.finished_before
+        if self._drain is not None:
+            self._drain.cut_off = sum(LEAVER in record.lost_agents for record in known)
         percentiles = quantiles(latencies_ms, n=100) if len(latencies_ms) > 1 else [0.0] * 99
         return Report(
             elapsed_s=elapsed_s,
@@ -265,6 +356,7 @@ class Demo:
             synchronous=SYNCHRONOUS,
             broker_kill=self._broker_kill,
             agent_kill=self._agent_kill,
+            drain=self._drain,
         )
 
     def _story(self, name: str, records: Sequence[JobRecord]) -> AgentStory:
@@ -274,6 +366,8 @@ class Demo:
             assigned=sum(record.assigned_to[name] for record in records),
             succeeded=sum(record.state == JobState.SUCCEEDED and record.agent == name for record in records),
             killed=is_killed,
+            returned=is_killed and self._agent_kill is not None and self._agent_kill.finished_after > 0,
+            drained=self._drain is not None and name == LEAVER and self._drain.exit_code == 0,
             held_when_killed=self._agent_kill.held if is_killed and self._agent_kill is not None else None,
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
@@ -12,29 +12,29 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from broker.cli.access import Access, Flag, Seconds, Several, Words, words_of
+from broker.cli.choice import Choice, time_of
+from broker.cli.confirm import confirm, counted
 from broker.cli.exits import EXIT_FAILED, EXIT_OK, UsageError
-from broker.cli.output import (
-    age,
-    duration,
-    local_time,
-    pairs,
-    result_text,
-    say,
-    shown,
-    write_json,
-    write_one,
-    write_sheet,
-    write_table,
-)
+from broker.cli.job_views import carry_out, columns_of, line_of, write_history, write_job, write_jobs, write_result
+from broker.cli.output import say, write_json, write_one, write_table
 
 if TYPE_CHECKING:
     from mesh_client import JobSpec, JobView, SyncMeshClient
+    from mesh_client.bulk import JobOrder
 
 ACCESS: Final = Access()
 
-State = Literal["scheduled", "queued", "assigned", "running", "held", "succeeded", "failed", "cancelled", "dead"]
+Order = Literal["newest", "oldest", "finished", "finished-last"]
 Decision = Literal["retry", "fail", "succeed"]
 Positive = Annotated[int, Parameter(validator=Number(gte=1))]
+
+ORDERS: Final[dict[Order, JobOrder]] = {
+    "newest": "accepted_at desc",
+    "oldest": "accepted_at",
+    "finished": "finished_at desc",
+    "finished-last": "finished_at",
+}
+NOTHING: Final = Choice()
 
 app = App(name="jobs", help="Submit, read, follow and steer jobs.")
 
@@ -51,6 +51,13 @@ def submit(  # noqa: PLR0913 - one parameter for each option
     priority: Annotated[int, Parameter(validator=Number(gte=1, lte=5))] = 3,
     label: Several = (),
     delay: Seconds = None,
+    start_at: str | None = None,
+    start_within: Seconds = None,
+    run_timeout: Seconds = None,
+    total_timeout: Seconds = None,
+    key: Words = "",
+    fairness_key: Words = "",
+    metadata: Several = (),
     job_id: str | None = None,
     count: Positive = 1,
     wait: Flag = False,
@@ -77,6 +84,20 @@ def submit(  # noqa: PLR0913 - one parameter for each option
         KEY=VALUE that the agent must have; may be given several times.
     delay
         Seconds until it may start.
+    start_at
+        When it may start, instead of a delay: a date, with a time of this machine's zone if wanted.
+    start_within
+        Seconds that it may wait for its first start; then it fails.
+    run_timeout
+        Seconds that one try may run; then it is stopped and tried again.
+    total_timeout
+        Seconds until it must have ended; then it fails.
+    key
+        A key of your business: submitting it again within seven days makes no second job.
+    fairness_key
+        Jobs with different keys share the group fairly.
+    metadata
+        KEY=VALUE that is passed to the agent, for example a trace context; may be given several times.
     job_id
         A UUID of your own: submitting it again makes no second job.
     count
@@ -88,16 +109,23 @@ def submit(  # noqa: PLR0913 - one parameter for each option
     """
     from mesh_client import JobSpec
 
-    if job_id is not None and count > 1:
-        raise UsageError("--job-id names one job; leave it out with --count")
+    if count > 1 and (job_id is not None or key):
+        raise UsageError(f"{'--key' if key else '--job-id'} names one job; leave it out with --count")
     content = _payload(payload)
     spec = JobSpec(
         operation,
         _checked_json(content) if json else content,
         content_type="application/json" if json else "",
         priority=priority,
-        labels=dict(map(_label, label)),
+        labels=dict(_pair("--label", text) for text in label),
         delay_s=delay,
+        start_at=time_of("--start-at", start_at),
+        schedule_to_start_s=start_within,
+        run_timeout_s=run_timeout,
+        total_timeout_s=total_timeout,
+        idempotency_key=key,
+        fairness_key=fairness_key,
+        metadata=dict(_pair("--metadata", text) for text in metadata),
         job_id=job_id,
     )
     with access.connected(group=group, environment=environment) as mesh:
@@ -105,22 +133,29 @@ def submit(  # noqa: PLR0913 - one parameter for each option
         if not wait:
             return code
         views = mesh.wait(accepted, wait_timeout)
-    _write_outcomes(views, is_json=access.is_json)
+    write_jobs(views, is_json=access.is_json, is_single=len(views) == 1 and not access.is_json)
     return code or (EXIT_OK if all(view.state == "succeeded" for view in views) else EXIT_FAILED)
 
 
 @app.command
-def get(job_id: str, /, *, access: Access = ACCESS) -> None:
-    """Show a job with its result.
+def get(job_id: str, /, *, result: Flag = False, access: Access = ACCESS) -> None:
+    """Show a job with its result, its attempts and what happened to it.
 
     Parameters
     ----------
     job_id
         The id that `mesh jobs submit` wrote.
+    result
+        Write the bytes of its result to standard output and nothing else; the exit code is 6 if it has none.
     """
     with access.connected() as mesh:
         view = mesh.get(job_id)
-    _write_job(view, is_json=access.is_json)
+    if result:
+        write_result(view)
+    else:
+        write_job(view, is_json=access.is_json)
+        if not access.is_json:
+            write_history(view)
 
 
 @app.command
@@ -141,44 +176,35 @@ def explain(job_id: str, /, *, access: Access = ACCESS) -> None:
 
 @app.command(name="list")
 def list_jobs(
-    *,
-    state: State | None = None,
-    group: str | None = None,
-    operation: str | None = None,
-    agent: str | None = None,
-    limit: Positive = 50,
-    access: Access = ACCESS,
+    *, choice: Choice = NOTHING, order: Order | None = None, limit: Positive = 50, access: Access = ACCESS
 ) -> None:
     """Show jobs, newest first.
 
     Parameters
     ----------
-    state
-        Only jobs in this state.
-    group
-        Only jobs of this group.
-    operation
-        Only jobs of this operation.
-    agent
-        Only jobs that this agent has, or had last.
+    order
+        By acceptance newest or oldest first; or by their end, the latest first (finished) or last. By their end only
+        finished jobs are shown; it is the order if you choose by when they finished.
     limit
         How many at most.
     """
+    order_by = ORDERS[order] if order is not None else None
     with access.connected() as mesh:
-        found = list(mesh.list(state=state, group=group, operation=operation, agent=agent, limit=limit + 1))
+        found = list(mesh.list(order_by=order_by, limit=limit + 1, **choice.chosen()))
     views = found[:limit]
     if access.is_json:
         write_json(views)
     elif views:
-        write_table(("JOB", "STATE", "OPERATION", "AGENT", "AGE"), [_row(view) for view in views])
+        heads, rows = columns_of(views)
+        write_table(heads, rows)
     else:
-        say("No jobs.")
+        say("No jobs." if choice.is_all else "No jobs with all of this.")
     if len(found) > limit:
-        say(f"There are more; these are the newest {limit}. --limit shows more.")
+        say(f"There are more; these are the first {limit}. --limit shows more.")
 
 
 @app.command
-def watch(*job_ids: str, group: str | None = None, access: Access = ACCESS) -> None:
+def watch(*job_ids: str, group: str | None = None, resume: Words = "", access: Access = ACCESS) -> None:
     """Write a line whenever a job changes: until all of them are final, or for ever without ids.
 
     Parameters
@@ -187,46 +213,78 @@ def watch(*job_ids: str, group: str | None = None, access: Access = ACCESS) -> N
         Follow these jobs, beginning with how they stand.
     group
         Without ids: only jobs of this group.
+    resume
+        Without ids: go on after this point, which an earlier watch said at its end.
     """
-    if job_ids and group:
-        raise UsageError("give job ids or --group, not both")
+    if job_ids and (group or resume):
+        raise UsageError("give job ids or --group and --resume, not both")
     with access.connected() as mesh:
-        for view in mesh.follow(job_ids) if job_ids else _changed(mesh, group):
+        for view in mesh.follow(job_ids) if job_ids else _changed(mesh, group, resume):
             if access.is_json:
                 write_json(view, indent=None)
             else:
-                print(_line(view), flush=True)
+                print(line_of(view), flush=True)
 
 
 @app.command
-def cancel(job_id: str, /, *, access: Access = ACCESS) -> None:
-    """Cancel a job that is not final. Running work is stopped by its agent.
+def cancel(
+    *job_ids: str,
+    choice: Choice = NOTHING,
+    all_jobs: Annotated[Flag, Parameter(name="--all")] = False,
+    dry_run: Flag = False,
+    yes: Flag = False,
+    access: Access = ACCESS,
+) -> int:
+    """Cancel jobs that are not final: one by its id, or many by what is said of them. Agents stop what runs.
 
     Parameters
     ----------
-    job_id
+    job_ids
         Which.
+    all_jobs
+        Every job of the organization that is not final.
+    dry_run
+        Only say how many there are.
+    yes
+        Do not ask.
     """
+    _either(job_ids, choice, is_all=all_jobs)
     with access.connected() as mesh:
-        view = mesh.cancel(job_id)
-    _write_job(view, is_json=access.is_json)
-    if not view.is_final:
-        say("Its agent was told to stop it; `mesh jobs watch` shows when it has.")
+        if job_ids:
+            return _cancel_each(mesh, job_ids, is_json=access.is_json)
+        chosen = choice.chosen()
+        matched = sum(one.matched for one in mesh.cancel_jobs(validate_only=True, **chosen))
+        if not _may_go_on(matched, "Cancel", "to cancel", is_dry=dry_run, is_sure=yes, is_json=access.is_json):
+            return EXIT_OK
+        return carry_out(mesh.cancel_jobs(**chosen), matched, "cancelled", is_json=access.is_json)
 
 
 @app.command
-def requeue(job_id: str, /, *, access: Access = ACCESS) -> None:
-    """Make a new job from one that is failed, dead or cancelled. What is finished stays as it is.
+def requeue(
+    *job_ids: str, choice: Choice = NOTHING, dry_run: Flag = False, yes: Flag = False, access: Access = ACCESS
+) -> int:
+    """Make new jobs from such as are dead, failed or cancelled. What is finished stays as it is.
+
+    Many at once are dead letters, or of the --state failed or cancelled; one that was requeued before is passed over.
 
     Parameters
     ----------
-    job_id
+    job_ids
         Which to repeat.
+    dry_run
+        Only say how many there are.
+    yes
+        Do not ask.
     """
+    _either(job_ids, choice, is_all=False)
     with access.connected() as mesh:
-        view = mesh.requeue(job_id)
-    _write_job(view, is_json=access.is_json)
-    say(f"A new job with the same content; `mesh jobs watch {view.job_id}` follows it.")
+        if job_ids:
+            return _requeue_each(mesh, job_ids, is_json=access.is_json)
+        chosen = choice.chosen()
+        matched = sum(one.matched for one in mesh.requeue_jobs(validate_only=True, **chosen))
+        if not _may_go_on(matched, "Requeue", "to requeue", is_dry=dry_run, is_sure=yes, is_json=access.is_json):
+            return EXIT_OK
+        return carry_out(mesh.requeue_jobs(**chosen), matched, "requeued", is_json=access.is_json)
 
 
 @app.command
@@ -244,7 +302,7 @@ def resolve(job_id: str, decision: Decision, /, *, comment: Words = "", access: 
     """
     with access.connected() as mesh:
         view = mesh.resolve_held(job_id, decision, comment)
-    _write_job(view, is_json=access.is_json)
+    write_job(view, is_json=access.is_json)
     if not view.is_final:
         say(f"It is in the queue again, at its old place; `mesh jobs watch {view.job_id}` follows it.")
 
@@ -294,83 +352,81 @@ def _checked_json(content: bytes) -> bytes:
     return content
 
 
-def _label(text: str) -> tuple[str, str]:
+def _pair(option: str, text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
-        raise UsageError(f"--label {text}: give it as KEY=VALUE")
+        raise UsageError(f"{option} {text}: give it as KEY=VALUE")
     return key, value
 
 
-def _changed(mesh: SyncMeshClient, group: str | None) -> Iterator[JobView]:
-    for change in mesh.watch(group=group):
-        if change.gap:
-            say("Some changes were left out; the states are the latest.")
-        yield from change.jobs
+def _changed(mesh: SyncMeshClient, group: str | None, resume: str) -> Iterator[JobView]:
+    from mesh_client import MalformedError
+
+    token = resume
+    try:
+        for change in mesh.watch(group=group, resume_token=resume):
+            if change.gap:
+                say("Some changes were left out; the states are the latest. `mesh jobs list` shows all jobs.")
+            yield from change.jobs
+            token = change.resume_token
+    except MalformedError:
+        token = ""  # it was none
+        raise
+    finally:
+        if token:
+            say(f"Go on with --resume {token}")
 
 
-def _write_outcomes(views: Sequence[JobView], *, is_json: bool) -> None:
-    if is_json:
-        for view in views:
-            write_json(view, indent=None)
-    elif len(views) == 1:
-        _write_job(views[0], is_json=False)
-    elif views:
-        heads = ("JOB", "STATE", "AGENT", "TRIES", "TOOK", "FAILURE")
-        write_table(heads, [(v.job_id, v.state, v.agent, str(v.attempt), _took(v), _failure(v)) for v in views])
+def _either(job_ids: Sequence[str], choice: Choice, *, is_all: bool) -> None:
+    """Many jobs are never meant by leaving something out."""
+    if job_ids and (is_all or not choice.is_all):
+        raise UsageError("give job ids, or say which jobs by options, not both")
+    if not job_ids and choice.is_all and not is_all:
+        raise UsageError("say which: job ids, or options such as --group, --state or --since (--help lists them)")
 
 
-def _row(view: JobView) -> tuple[str, ...]:
-    return view.job_id, view.state, view.operation, view.agent, age(view.accepted_at)
+def _may_go_on(matched: int, act: str, aim: str, *, is_dry: bool, is_sure: bool, is_json: bool) -> bool:
+    if is_dry:
+        if is_json:
+            write_json({"matched": matched})
+        else:
+            print(f"{counted(matched, 'job')} {aim}.")
+        return False
+    if matched:
+        confirm(f"{act} {counted(matched, 'job')}?", is_sure=is_sure)
+    return True
 
 
-def _line(view: JobView) -> str:
-    at = local_time(view.finished_at or view.started_at or view.assigned_at or view.accepted_at)
-    who = f"  {view.agent}, try {view.attempt}" if view.agent else ""
-    why = f"  {_failure(view)}" if view.failure is not None else ""
-    if view.cancel_requested and not view.is_final:
-        why += "  cancel requested"
-    return shown(f"{at}  {view.job_id}  {view.state:<9}  {view.operation}{who}{why}")
+def _cancel_each(mesh: SyncMeshClient, job_ids: Sequence[str], *, is_json: bool) -> int:
+    views, code = _each(job_ids, mesh.cancel)
+    write_jobs(views, is_json=is_json, is_single=len(job_ids) == 1)
+    if any(not view.is_final for view in views):
+        say("Agents were told to stop what runs; `mesh jobs watch` shows when they have.")
+    return code
 
 
-def _write_job(view: JobView, *, is_json: bool) -> None:
-    if is_json:
-        write_json(view)
-        return
-    counts = {"failures": view.failures, "crashes": view.crashes, "bounces": view.bounces}
-    write_sheet(
-        {
-            "Job": view.job_id,
-            "State": view.state,
-            "Operation": view.operation,
-            "Group": view.group,
-            "Environment": view.environment,
-            "Agent": view.agent,
-            "Tries": ", ".join([str(view.attempt), *(f"{number} {name}" for name, number in counts.items() if number)]),
-            "Priority": str(view.priority),
-            "Labels": pairs(view.labels),
-            "Business key": view.idempotency_key,
-            "Repeats": view.requeued_from,
-            "Accepted": local_time(view.accepted_at),
-            "Not before": local_time(view.not_before),
-            "Assigned": local_time(view.assigned_at),
-            "Started": local_time(view.started_at),
-            "Finished": local_time(view.finished_at),
-            "Took": _took(view),
-            "Cancel": "requested" if view.cancel_requested and not view.is_final else "",
-            "Failure": _failure(view),
-            "Result": result_text(view.result) if view.result is not None else "",
-        }
-    )
+def _requeue_each(mesh: SyncMeshClient, job_ids: Sequence[str], *, is_json: bool) -> int:
+    views, code = _each(job_ids, mesh.requeue)
+    write_jobs(views, is_json=is_json, is_single=len(job_ids) == 1)
+    if views:
+        ids = " ".join(view.job_id for view in views)
+        new = "A new job with the same content" if len(views) == 1 else "New jobs with the same content"
+        say(f"{new}; `mesh jobs watch {ids}` follows.")
+    return code
 
 
-def _took(view: JobView) -> str:
-    """From its acceptance to its end."""
-    if view.accepted_at is None or view.finished_at is None:
-        return ""
-    return duration((view.finished_at - view.accepted_at).total_seconds())
+def _each(job_ids: Sequence[str], act: Callable[[str], JobView]) -> tuple[list[JobView], int]:
+    """What the act gives for each; a single one raises, of several the first refusal is the exit code."""
+    from mesh_client import MeshClientError
 
-
-def _failure(view: JobView) -> str:
-    if view.failure is None:
-        return ""
-    return f"{view.failure.code}: {view.failure.message}" if view.failure.message else view.failure.code
+    if len(job_ids) == 1:
+        return [act(job_ids[0])], EXIT_OK
+    views: list[JobView] = []
+    code = EXIT_OK
+    for job_id in job_ids:
+        try:
+            views.append(act(job_id))
+        except MeshClientError as error:
+            say(f"mesh: {job_id}: {words_of(error)}")
+            code = code or error.exit_code
+    return views, code

@@ -1,6 +1,8 @@
-"""What commands write: tables and sheets for people, JSON for programs, words on standard error.
+"""What commands write: tables and sheets for people, JSON or YAML for programs, words on standard error.
 
-Text that comes from jobs and agents is shown without its control characters: it must not steer a terminal.
+Which of the two programs get is chosen once for a command line (`choose`); whoever writes does not care. Colours are
+for terminals, and for none where NO_COLOR is set. Text that comes from jobs and agents is shown without its control
+characters: it must not steer a terminal.
 """
 
 from __future__ import annotations
@@ -10,15 +12,19 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from mesh_client import JobResult
 
+Form = Literal["json", "yaml"]
+
+_form: ContextVar[Form] = ContextVar("form", default="json")
 UNLIMITED_COLUMNS: Final = 10_000
 STYLES: Final[Mapping[str, str]] = {
     "succeeded": "green",
@@ -44,9 +50,18 @@ def say(words: str) -> None:
     print(words, file=sys.stderr)
 
 
+def choose(form: Form) -> None:
+    """Write documents in this form from now on."""
+    _form.set(form)
+
+
 def write_json(value: object, *, indent: int | None = 2) -> None:
-    """One JSON document; `indent` None: on one line, for streams."""
-    print(json.dumps(plain(value), indent=indent), flush=indent is None)
+    """One document for programs, in the form that was chosen; `indent` None: one of a stream, in JSON on one line."""
+    is_one_of_many = indent is None
+    if _form.get() == "yaml":
+        print(f"---\n{_yaml(plain(value))}" if is_one_of_many else _yaml(plain(value)), end="", flush=is_one_of_many)
+    else:
+        print(json.dumps(plain(value), indent=indent), flush=is_one_of_many)
 
 
 def write_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -117,7 +132,7 @@ def shown(text: str, kept: str = "") -> str:
 
 
 def plain(value: object) -> object:
-    """A value as JSON has it: times in RFC 3339, bytes in base64, results decoded as far as their type says."""
+    """A value as documents have it: times in RFC 3339, bytes in base64, results decoded as far as their type says."""
     from mesh_client import JobResult
 
     if isinstance(value, JobResult):
@@ -128,6 +143,8 @@ def plain(value: object) -> object:
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
+    if isinstance(value, str):
+        return str(value)
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -173,6 +190,22 @@ def result_text(result: JobResult) -> str:
         return result.content.decode()
     except UnicodeDecodeError:
         return f"{len(result.content)} bytes of {result.content_type or 'unknown type'}; -o json shows them"
+
+
+def _yaml(value: object) -> str:
+    """YAML 1.2 in blocks, keys in the order of the value."""
+    from io import StringIO
+
+    from ruamel.yaml import YAML
+
+    writer = YAML(typ="safe", pure=True)
+    writer.default_flow_style = False
+    writer.representer.sort_base_mapping_type_on_output = False
+    writer.width = UNLIMITED_COLUMNS
+    written = StringIO()
+    writer.dump(value, written)
+    # A document that is one value is closed by a mark that nobody needs.
+    return written.getvalue().removesuffix("...\n")
 
 
 def _plain_result(result: JobResult) -> dict[str, object]:

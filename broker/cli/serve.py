@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from types import ModuleType
+from typing import Annotated, Final, cast
 
 from cyclopts import Parameter
 
 from broker.cli.exits import UsageError
+
+CONFIG_VARIABLE: Final = "MESH_CONFIG"
+SECRETS_VARIABLE: Final = "MESH_SECRETS_DIR"
+
+Config = Annotated[Path | None, Parameter(env_var=CONFIG_VARIABLE)]
+SecretsDir = Annotated[Path | None, Parameter(env_var=SECRETS_VARIABLE)]
 
 
 def serve(
@@ -18,8 +28,8 @@ def serve(
     api_listen: str | None = None,
     metrics_listen: str | None = None,
     log_level: str | None = None,
-    config: Path | None = None,
-    secrets_dir: Path | None = None,
+    config: Config = None,
+    secrets_dir: SecretsDir = None,
 ) -> int:
     """Run a broker until SIGTERM or Ctrl-C.
 
@@ -62,6 +72,23 @@ def serve(
     except ConfigError as error:
         raise UsageError(error.text) from error
 
+    with _absent("rich"):
+        import structlog  # noqa: F401 - loads rich if it can, a tenth of the time that a broker needs to start
+
     from broker.app import serve as run
 
     return run(settings)
+
+
+@contextmanager
+def _absent(module: str) -> Iterator[None]:
+    """As if a module were not installed: for libraries that load it although nothing of it is used."""
+    modules = cast("dict[str, ModuleType | None]", sys.modules)
+    known = modules.pop(module, None)
+    modules[module] = None
+    try:
+        yield
+    finally:
+        del modules[module]
+        if known is not None:
+            modules[module] = known

@@ -1,4 +1,4 @@
-"""What operators do with an agent: drain, pause, resume, disable, enable, remove.
+"""What operators do with an agent: edit, drain, pause, resume, disable, enable, remove.
 
 Shared by the rpc layer and, later, the console. Whether an act is allowed is the dispatcher's to say (`ALLOWED` in
 `broker.dispatch.operators`), in the same step that carries it out; each is durable before it is answered.
@@ -7,7 +7,8 @@ Who acts is one word, `ACTOR`: without certificates nobody can say who calls, an
 """
 
 from collections.abc import Callable
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from broker.control.directory import Directory
 from broker.control.resources import AgentView, Resources, agent_name
@@ -19,6 +20,7 @@ from broker.dispatch.messages import (
     DrainRequested,
     EnableRequested,
     Event,
+    RankSet,
     RemoveRequested,
     RequestRefused,
     ResumeRequested,
@@ -27,11 +29,20 @@ from broker.dispatch.model import AgentNo, DrainEnd, DrainThen
 from broker.dispatch.operators import INSTEAD, Action, allowed
 from broker.engine import Engine
 from broker.errors import NotFoundError, WrongStateError
+from broker.store.base import AgentWordsRow
 
 ACTOR: Final = "operator"
 
 AgentPath = tuple[str, str, str]
 """Ids of the organisation, its group and the agent."""
+
+
+class AgentChange(NamedTuple):
+    """New values, None for what stays. A display name that is "" is the id."""
+
+    display_name: str | None = None
+    description: str | None = None
+    rank: int | None = None
 
 
 class AgentActs:
@@ -86,17 +97,57 @@ class AgentActs:
         """Switch it on again; it comes back by itself."""
         return await self._act(path, lambda ticket, agent: EnableRequested(ticket, agent, ACTOR))
 
-    async def remove(self, path: AgentPath, *, validate_only: bool = False) -> int:
-        """Take it out of its group for good; how many attempts it held."""
-        view = self._resources.agent(*path)
-        held = view.agent.held
-        if validate_only:
-            if not allowed(Action.REMOVE, view.agent):
-                raise _wrong_state(path, f"{agent_name(*path)} is {view.status}: {INSTEAD[Action.REMOVE]}")
+    async def edit(
+        self,
+        path: AgentPath,
+        change: AgentChange,
+        *,
+        check: Callable[[AgentView], None],
+        validate_only: bool = False,
+    ) -> AgentView:
+        """Change what people call it (while it does not run), or its rank. `check` sees it first, as in `edits`."""
+
+        async def edit() -> AgentView:
+            view = self._resources.agent(*path)
+            check(view)
+            words, rank = self._edited(path, view, change)
+            if validate_only:
+                return view._replace(words=words, agent=replace(view.agent, rank=rank))
+            if rank != view.agent.rank:
+                await self._ask(path, view, lambda ticket, agent: RankSet(ticket, agent, rank, ACTOR))
+            if words != view.words:
+                await self._directory.put_agent_words(words)
+            return self._resources.agent(*path)
+
+        return await self._resources.turn.carry_out(edit)
+
+    def _edited(self, path: AgentPath, view: AgentView, change: AgentChange) -> tuple[AgentWordsRow, int]:
+        """Its words and its rank as they are to be."""
+        words = view.words
+        if change.display_name is not None:
+            words = words._replace(display_name=change.display_name or view.name.agent_id)
+        if change.description is not None:
+            words = words._replace(description=change.description)
+        if words != view.words and not allowed(Action.EDIT, view.agent):
+            raise _wrong_state(path, f"{agent_name(*path)} is {view.status}: {INSTEAD[Action.EDIT]}")
+        return words, view.agent.rank if change.rank is None else change.rank
+
+    async def remove(self, path: AgentPath, *, check: Callable[[AgentView], None], validate_only: bool = False) -> int:
+        """Take it out of its group for good; how many attempts it held. `check` as in `edit`."""
+
+        async def remove() -> int:
+            view = self._resources.agent(*path)
+            check(view)
+            held = view.agent.held
+            if validate_only:
+                if not allowed(Action.REMOVE, view.agent):
+                    raise _wrong_state(path, f"{agent_name(*path)} is {view.status}: {INSTEAD[Action.REMOVE]}")
+                return held
+            await self._ask(path, view, lambda ticket, agent: RemoveRequested(ticket, agent, ACTOR))
+            self._directory.remove_agent(view.name)
             return held
-        await self._ask(path, view, lambda ticket, agent: RemoveRequested(ticket, agent, ACTOR))
-        self._directory.remove_agent(view.name)
-        return held
+
+        return await self._resources.turn.carry_out(remove)
 
     async def _act(self, path: AgentPath, make: Callable[[int, AgentNo], Event]) -> AgentView:
         await self._ask(path, self._resources.agent(*path), make)

@@ -5,16 +5,21 @@ The read side of administration, whole in memory: loaded once from the store, th
 """
 
 import asyncio
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
+from broker.control import quotas
 from broker.control.names import split_parent
 from broker.control.presence import Presence
 from broker.dispatch.messages import AgentAdded
 from broker.dispatch.model import Admin, AgentNo, GroupNo
 from broker.engine import Engine
 from broker.errors import FullError, MalformedError, NotFoundError, WrongStateError
-from broker.store.base import EnvironmentRow, GroupRow, OrganisationRow, Store
+from broker.settings import PlanSettings
+from broker.store.base import AgentWordsRow, EnvironmentRow, GroupRow, OrganisationRow, Store
+
+MANAGED: Final = "managed"
+PRIVATE: Final = "private"
 
 
 class Target(NamedTuple):
@@ -36,23 +41,30 @@ class AgentName(NamedTuple):
 class Directory:
     """Names and numbers of everything that has both. Use from the engine's event loop only.
 
-    A group knows at most `agents_max` agents. `presence` has what they said of their machines.
+    A group knows at most `agents_max` agents, an organisation as many as its plan allows. `presence` has what agents
+    said of their machines. What is removed keeps its number, for the history of its jobs, and is found by no name.
     """
 
-    def __init__(self, store: Store, engine: Engine, agents_max: int) -> None:
+    def __init__(
+        self, store: Store, engine: Engine, agents_max: int, plan_of: Callable[[str], PlanSettings] | None = None
+    ) -> None:
         self.presence = Presence()
+        self._plan_of = plan_of or (lambda organisation: PlanSettings())
         self._store = store
         self._engine = engine
         self._agents_max = agents_max
         self._organisations: dict[str, OrganisationRow] = {}
         self._groups: dict[tuple[int, str], GroupRow] = {}
         self._groups_by_no: dict[GroupNo, GroupRow] = {}
+        self._group_nos: dict[int, list[GroupNo]] = {}  # by organisation, removed ones too
         self._environments: dict[tuple[int, str], EnvironmentRow] = {}
         self._environments_by_no: dict[int, EnvironmentRow] = {}
+        self._naming: dict[GroupNo, set[int]] = {}  # numbers of the environments that name a group
         self._slugs: dict[int, str] = {}
+        self._words: dict[tuple[GroupNo, AgentNo], AgentWordsRow] = {}
         self._agents: dict[GroupNo, dict[str, AgentNo]] = {}
         self._agent_ids: dict[tuple[GroupNo, AgentNo], str] = {}
-        self._removed: dict[tuple[GroupNo, str], AgentNo] = {}
+        self._agent_nos: dict[tuple[GroupNo, str], list[AgentNo]] = {}  # of all that ever had the id
         self._making: dict[tuple[GroupNo, str], asyncio.Task[AgentNo]] = {}
         self._last_agent_no: dict[GroupNo, AgentNo] = {}
         self._targets: dict[str, Target] = {}
@@ -65,10 +77,12 @@ class Directory:
             self.add_group(group)
             for agent in (await self._store.group_state(group.group_no)).agents:
                 self._add_agent(group.group_no, agent.agent_no, agent.agent_id)
-                if agent.admin == Admin.REMOVED:
+                if agent.admin == Admin.REMOVED or group.removed_us:
                     self.remove_agent(AgentName(group.group_no, agent.agent_no, agent.agent_id))
         for environment in await self._store.environments():
             self.add_environment(environment)
+        for words in await self._store.agent_words():
+            self._words[words.group_no, words.agent_no] = words
 
     # --- what is asked on every request -----------------------------------------------------------------------------
 
@@ -91,8 +105,19 @@ class Directory:
         return found
 
     def groups_of(self, organisation: str) -> tuple[GroupNo, ...]:
-        """Numbers of all groups of an organisation, in the order of their creation. Raises NotFoundError."""
-        return tuple(row.group_no for row in self.groups(organisation))
+        """Numbers of all groups that an organisation has or had: whose jobs it may see. Raises NotFoundError."""
+        return tuple(self._group_nos.get(self._org_no(organisation), ()))
+
+    def groups_named(self, organisation: str, group: str) -> tuple[GroupNo, ...]:
+        """Numbers of all groups that have or had this id. Raises NotFoundError."""
+        found = tuple(number for number in self.groups_of(organisation) if self._groups_by_no[number].slug == group)
+        if not found:
+            raise _unknown(f"organizations/{organisation}/groups/{group}")
+        return found
+
+    def agent_nos(self, group_no: GroupNo, agent_id: str) -> tuple[AgentNo, ...]:
+        """Numbers of all agents of a group that have or had this id."""
+        return tuple(self._agent_nos.get((group_no, agent_id), ()))
 
     def agent(self, group_no: GroupNo, agent_id: str) -> AgentName | None:
         """An agent of a group by its id."""
@@ -107,12 +132,12 @@ class Directory:
         """
         known = self._agents[group_no].get(agent_id)
         if known is None and not is_announced:
-            known = self._removed.get((group_no, agent_id))
+            known = next(reversed(self._agent_nos.get((group_no, agent_id), ())), None)
         if known is not None:
             return known
         making = self._making.get((group_no, agent_id))
         if making is None:
-            self._refuse_full(group_no)
+            self.refuse_full(group_no)
             work = self._make_agent(group_no, agent_id)
             making = asyncio.create_task(work, name=f"make-agent-{agent_id}")
             self._making[group_no, agent_id] = making
@@ -141,8 +166,26 @@ class Directory:
 
     def groups(self, organisation: str) -> list[GroupRow]:
         """All groups of an organisation, in the order of their creation. Raises NotFoundError."""
-        org_no = self._org_no(organisation)
-        return [row for row in self._groups_by_no.values() if row.org_no == org_no]
+        rows = (self._groups_by_no[group_no] for group_no in self.groups_of(organisation))
+        return [row for row in rows if not row.removed_us]
+
+    def removed_groups(self) -> list[GroupRow]:
+        """Groups of all organisations that are removed; their jobs may still have to end."""
+        return [row for row in self._groups_by_no.values() if row.removed_us]
+
+    def plan(self, organisation: str) -> PlanSettings:
+        """What the organisation may have."""
+        return self._plan_of(organisation)
+
+    def private_groups(self, organisation: str) -> int:
+        """How many groups count against the plan."""
+        return sum(row.kind == PRIVATE for row in self.groups(organisation))
+
+    def private_agents(self, organisation: str) -> int:
+        """How many agents count against the plan, those included that are being made."""
+        mine = {row.group_no for row in self.groups(organisation) if row.kind == PRIVATE}
+        in_making = sum(making_in in mine for making_in, _ in self._making)
+        return sum(len(self._agents[group_no]) for group_no in mine) + in_making
 
     def environments(self, organisation: str) -> list[EnvironmentRow]:
         """All environments of an organisation, in the order of their creation. Raises NotFoundError."""
@@ -151,8 +194,7 @@ class Directory:
 
     def environments_of(self, group_no: GroupNo) -> list[EnvironmentRow]:
         """Environments that name this group, as their target or besides."""
-        rows = self._environments_by_no.values()
-        return [row for row in rows if group_no == row.target_group_no or group_no in row.group_nos]
+        return [self._environments_by_no[number] for number in sorted(self._naming.get(group_no, ()))]
 
     def agents(self, group_no: GroupNo) -> Iterator[AgentName]:
         """All agents of a group, in the order of their creation."""
@@ -170,42 +212,86 @@ class Directory:
         return "" if row is None else f"organizations/{self._slugs[row.org_no]}/environments/{row.slug}"
 
     def group_label(self, group_no: GroupNo) -> str:
-        """`organisation/group`: how metrics name a group."""
+        """`organisation/group`: how metrics name a group. One that is removed leaves its name to others."""
         row = self._groups_by_no.get(group_no)
-        return f"number-{group_no}" if row is None else f"{self._slugs[row.org_no]}/{row.slug}"
+        is_there = row is not None and not row.removed_us
+        return f"{self._slugs[row.org_no]}/{row.slug}" if row is not None and is_there else f"number-{group_no}"
 
     def agent_id(self, group_no: GroupNo, agent_no: AgentNo) -> str:
         """The id of an agent by its number; "" for 0 and for one that is gone."""
         return self._agent_ids.get((group_no, agent_no), "")
 
+    def agent_words(self, name: AgentName) -> AgentWordsRow:
+        """What people call an agent: its id, if nobody has said anything else."""
+        found = self._words.get((name.group_no, name.agent_no))
+        return found or AgentWordsRow(name.group_no, name.agent_no, name.agent_id, "")
+
     # --- changes, told after they are durable -----------------------------------------------------------------------
 
     def add_organisation(self, row: OrganisationRow) -> None:
-        """There is a new organisation."""
-        self._organisations[row.slug] = row
+        """There is a new organisation, or one with other words."""
         self._slugs[row.org_no] = row.slug
+        if not row.removed_us:
+            self._organisations[row.slug] = row
 
     def add_group(self, row: GroupRow) -> None:
-        """There is a new group."""
-        self._groups[row.org_no, row.slug] = row
+        """There is a new group, or one that was changed."""
+        if row.group_no not in self._groups_by_no:
+            self._group_nos.setdefault(row.org_no, []).append(row.group_no)
+            self._agents[row.group_no] = {}
         self._groups_by_no[row.group_no] = row
-        self._agents[row.group_no] = {}
+        if not row.removed_us:
+            self._groups[row.org_no, row.slug] = row
         self._targets.clear()
 
+    def remove_organisation(self, row: OrganisationRow, at_us: int) -> None:
+        """An organisation is no more, with all that it had."""
+        for environment in self.environments(row.slug):
+            self.remove_environment(environment)
+        for group in self.groups(row.slug):
+            self.remove_group(group, at_us)
+        del self._organisations[row.slug]
+
+    def remove_group(self, row: GroupRow, at_us: int) -> None:
+        """A group is no more; environments that named it go on without it."""
+        self._groups_by_no[row.group_no] = row._replace(removed_us=at_us)
+        self._agents[row.group_no].clear()
+        del self._groups[row.org_no, row.slug]
+        for environment in self.environments_of(row.group_no):
+            others = tuple(number for number in environment.group_nos if number != row.group_no)
+            is_target = environment.target_group_no == row.group_no
+            target_no = GroupNo(0) if is_target else environment.target_group_no
+            self.add_environment(environment._replace(group_nos=others, target_group_no=target_no))
+        self._targets.clear()
+
+    def remove_environment(self, row: EnvironmentRow) -> None:
+        """An environment is no more."""
+        self._forget_naming(row.environment_no)
+        del self._environments[row.org_no, row.slug]
+        del self._environments_by_no[row.environment_no]
+        self._targets.clear()
+
+    async def put_agent_words(self, row: AgentWordsRow) -> None:
+        """People call an agent otherwise; durable on return."""
+        await self._store.put_agent_words(row)
+        self._words[row.group_no, row.agent_no] = row
+
     def add_environment(self, row: EnvironmentRow) -> None:
-        """There is a new environment."""
+        """There is a new environment, or one that was changed."""
+        self._forget_naming(row.environment_no)
         self._environments[row.org_no, row.slug] = row
         self._environments_by_no[row.environment_no] = row
+        for group_no in {*row.group_nos, row.target_group_no}:
+            self._naming.setdefault(group_no, set()).add(row.environment_no)
         self._targets.clear()
 
     def remove_agent(self, name: AgentName) -> None:
         """An agent is no longer in its group. Its jobs still say who ran them; its number is never given again."""
         if self._agents[name.group_no].get(name.agent_id) == name.agent_no:
             del self._agents[name.group_no][name.agent_id]
-            self._removed[name.group_no, name.agent_id] = name.agent_no
 
     def _add_agent(self, group_no: GroupNo, agent_no: AgentNo, agent_id: str) -> None:
-        self._removed.pop((group_no, agent_id), None)
+        self._agent_nos.setdefault((group_no, agent_id), []).append(agent_no)
         self._agents[group_no][agent_id] = agent_no
         self._agent_ids[group_no, agent_no] = agent_id
         self._last_agent_no[group_no] = max(agent_no, self._last_agent_no.get(group_no, AgentNo(0)))
@@ -214,6 +300,11 @@ class Directory:
 
     def _org_no(self, organisation: str) -> int:
         return self.organisation(organisation).org_no
+
+    def _forget_naming(self, environment_no: int) -> None:
+        row = self._environments_by_no.get(environment_no)
+        for group_no in {*row.group_nos, row.target_group_no} if row is not None else ():
+            self._naming[group_no].discard(environment_no)
 
     def _find_target(self, parent: str) -> Target:
         organisation, kind, name = split_parent(parent)
@@ -239,12 +330,17 @@ class Directory:
             raise WrongStateError(text, reason="GROUP_WITHOUT_ENVIRONMENT", resource=parent)
         return Target(row.org_no, row.group_no, 0)
 
-    def _refuse_full(self, group_no: GroupNo) -> None:
+    def refuse_full(self, group_no: GroupNo) -> None:
+        """Raise FullError unless the group and the organisation's plan have room for one more agent."""
         in_making = sum(making_in == group_no for making_in, _ in self._making)
         if len(self._agents[group_no]) + in_making >= self._agents_max:
             name = self.group_name(group_no)
             text = f"{name} knows {self._agents_max} agents, which is its limit (limits.agents_max); remove one first"
             raise FullError(text, reason="AGENTS_FULL", subject=name)
+        row = self._groups_by_no[group_no]
+        if row.kind == PRIVATE:
+            organisation = self._slugs[row.org_no]
+            quotas.refuse_agent(organisation, self.plan(organisation), self.private_agents(organisation))
 
     async def _make_agent(self, group_no: GroupNo, agent_id: str) -> AgentNo:
         agent_no = AgentNo(self._last_agent_no.get(group_no, 0) + 1)

@@ -106,6 +106,8 @@ class Batcher:
         while self._heap and self._heap[0][0] <= now_us:
             due_us, group = heappop(self._heap)
             if self._due_us.get(group) == due_us:
+                # Its entry is gone: what is due again at this very microsecond must be armed anew.
+                del self._due_us[group]
                 due[group] = self._dispatchers[group]
         for group, dispatcher in touched.items():
             next_us = dispatcher.next_deadline_us()

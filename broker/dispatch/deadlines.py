@@ -3,10 +3,11 @@
 An owner (a job: its key; an agent: minus its number) has at most one armed deadline and remembers it itself, so arming
 and disarming a far one is O(1) and leaves nothing behind. A near entry that is no longer armed stays in the heap until
 it surfaces; when half of the heap is stale, a second one takes over what is armed. Buckets move to the heap, and the
-old heap to the new one, in slices: no step grows with their size.
+old heap to the new one, in slices, and a bucket is many small sets (a large one copies itself when it grows): no step
+grows with their size.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
 from typing import Final
 
@@ -16,6 +17,10 @@ BUCKET_US: Final = 60 * SECOND_US
 MOVES_STEP_MAX: Final = 4_096
 STALE_CALL_MAX: Final = 4_096
 """Stale entries that one call throws away; the next call goes on."""
+RANGE_BITS: Final = 10
+"""Owners whose numbers differ in these bits only share a set of a bucket."""
+SHRUNK_AT: Final = frozenset({256, 64, 16})
+"""At these sizes a set that loses its owners is made anew: it would keep the room of those that are gone."""
 SORTED_CALL_MAX: Final = 64
 """Entries of the old heap that one disarming looks at."""
 
@@ -29,13 +34,20 @@ class Deadlines:
         self._is_armed = is_armed
         self._heap: list[tuple[int, int]] = []
         self._old: list[tuple[int, int]] = []  # a heap too: half of it was stale, its rest goes over to the other
-        self._buckets: dict[int, set[int]] = {}
+        self._buckets: dict[int, dict[int, set[int]]] = {}  # by minute, by range of owners
         self._horizon = 0  # everything due in an earlier minute than this one is in the heap
         self._stale = 0
 
     def __len__(self) -> int:
         """Entries held, stale ones included."""
-        return len(self._heap) + len(self._old) + sum(map(len, self._buckets.values()))
+        return len(self._heap) + len(self._old) + sum(1 for _ in self._far())
+
+    def _far(self) -> Iterator[tuple[int, int]]:
+        """(minute, owner) of all entries in buckets."""
+        for minute, bucket in self._buckets.items():
+            for owners in bucket.values():
+                for owner in owners:
+                    yield minute, owner
 
     def arm(self, owner: int, due_us: int) -> None:
         """Wake `owner` at `due_us`. The owner must have no armed deadline."""
@@ -45,14 +57,22 @@ class Deadlines:
             return
         bucket = self._buckets.get(minute)
         if bucket is None:
-            bucket = self._buckets[minute] = set()
-        bucket.add(owner)
+            bucket = self._buckets[minute] = {}
+        owners = bucket.get(owner >> RANGE_BITS)
+        if owners is None:
+            owners = bucket[owner >> RANGE_BITS] = set()
+        owners.add(owner)
 
     def disarm(self, owner: int, due_us: int) -> None:
         """Forget the deadline that was armed as `due_us`; the owner's memory of it must be cleared already."""
         bucket = self._buckets.get(due_us // BUCKET_US)
-        if bucket is not None and owner in bucket:
-            bucket.remove(owner)
+        owners = None if bucket is None else bucket.get(owner >> RANGE_BITS)
+        if bucket is not None and owners is not None and owner in owners:
+            owners.remove(owner)
+            if not owners:
+                del bucket[owner >> RANGE_BITS]
+            elif len(owners) in SHRUNK_AT:
+                bucket[owner >> RANGE_BITS] = set(owners)
             if not bucket:
                 del self._buckets[due_us // BUCKET_US]
             return
@@ -79,7 +99,7 @@ class Deadlines:
     def entries(self) -> set[tuple[int, int]]:
         """(minute, owner) of all entries, stale ones included: for invariants."""
         near = {(due_us // BUCKET_US, owner) for due_us, owner in (*self._heap, *self._old)}
-        return near | {(minute, owner) for minute, bucket in self._buckets.items() for owner in bucket}
+        return near | set(self._far())
 
     def pop_due(self, now_us: int) -> int | None:
         """The owner whose deadline has come, earliest first, or None. Its entry is gone. Call `advance` before."""
@@ -122,9 +142,13 @@ class Deadlines:
                 return
             bucket = self._buckets[minute]
             while bucket and budget:
-                owner = bucket.pop()
-                heappush(self._heap, (due_of(owner), owner))
-                budget -= 1
+                number, owners = bucket.popitem()
+                while owners and budget:
+                    owner = owners.pop()
+                    heappush(self._heap, (due_of(owner), owner))
+                    budget -= 1
+                if owners:
+                    bucket[number] = owners
             if bucket:
                 return
             del self._buckets[minute]

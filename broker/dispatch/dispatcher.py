@@ -10,10 +10,9 @@ the writes are durable; after a take the next step waits until that is known.
 
 from collections.abc import Callable
 from functools import partial
-from heapq import heapify, heappop, heapreplace
 from typing import Any, Final
 
-from broker.dispatch import liveness, operators, reasons, reports
+from broker.dispatch import groups, liveness, matching, operators, reasons, reports
 from broker.dispatch.ledger import Ledger, Randomness
 from broker.dispatch.messages import (
     AgentAdded,
@@ -42,7 +41,6 @@ from broker.dispatch.messages import (
 )
 from broker.dispatch.model import (
     LIVE_PHASES,
-    NO_AGENT,
     Agent,
     AgentNo,
     DispatchPolicy,
@@ -53,6 +51,7 @@ from broker.dispatch.model import (
     Phase,
     job_key,
 )
+from broker.dispatch.projection import row_of
 from broker.dispatch.queue import LabelSet
 from broker.dispatch.rows import JobRow, KeyRow
 from broker.dispatch.transitions import Cause
@@ -71,22 +70,15 @@ _AGENT_REPORTS: Final[dict[type, Callable[[Ledger, Any], object]]] = {
 }
 
 
-Waiting = tuple[int, int, LabelSet, Job]
-"""A label set with waiting jobs: the order of its head, its number, itself, its head."""
-SUSPECTS: Final = ""
-"""What holds back the lanes of suspects: no limit has this key."""
-SUSPECT_PLACES: Final = 16
-"""Looking for an agent without a suspect costs about as much as so many ordinary placements."""
-
-
 class Dispatcher:
     """The dispatcher of one agent group. `random` seeds jitter and nothing else."""
 
-    __slots__ = ("_active_us", "_handlers", "ledger")
+    __slots__ = ("_active_us", "_handlers", "_has_active", "ledger")
 
     def __init__(self, group: GroupNo, policy: DispatchPolicy, epoch: int, random: Randomness) -> None:
         self.ledger = Ledger(group, policy, epoch, random)
         self._active_us = -1
+        self._has_active: bool | None = None
         self._handlers: dict[type, Callable[[Any], None]] = {
             JobSubmitted: self._on_job_submitted,
             AgentAdded: self._on_agent_added,
@@ -95,6 +87,7 @@ class Dispatcher:
             AgentsHeard: partial(liveness.on_heard, self.ledger),
             TimerFired: self._on_timer_fired,
             **{kind: partial(handler, self.ledger) for kind, handler in operators.HANDLERS.items()},
+            **{kind: partial(handler, self.ledger) for kind, handler in groups.HANDLERS.items()},
         }
 
     @property
@@ -109,6 +102,8 @@ class Dispatcher:
         ledger.now_us = now_us
         ledger.expiries_left = ledger.policy.expiries_step_max
         report = _AGENT_REPORTS.get(type(event))
+        if type(event) is not JobSubmitted:
+            self._has_active = None
         if report is None:
             self._handlers[type(event)](event)
         elif event.agent in ledger.agents:  # type: ignore[union-attr]  # every report names its agent
@@ -120,8 +115,8 @@ class Dispatcher:
         if ledger.placement.has_moved:
             ledger.placement.has_moved = False
             ledger.wants_places = None
-        if ledger.wants_places is None or ledger.wants_places:
-            self._place()
+        while ledger.wants_places is None or ledger.wants_places:
+            matching.place(ledger)
 
     def take_effects(self) -> Effects:
         """All that the steps since the last take order. Lazy writes come only with others, or when they are due."""
@@ -146,15 +141,13 @@ class Dispatcher:
 
     def durable_view(self) -> dict[JobKey, JobRow]:
         """The rows that a store holds once everything is committed: what recovery must give again (invariant 10)."""
-        from broker.dispatch.ledger import row_of
-
         return {key: row_of(self.ledger.group, job) for key, job in self.ledger.jobs.items()}
 
     # --- submissions ------------------------------------------------------------------------------------------------
 
     def _on_job_submitted(self, event: JobSubmitted) -> None:
         ledger = self.ledger
-        refused = self._known(event) or self._full(event)
+        refused = self._known(event) or self._closed(event) or self._full(event)
         if refused is not None:
             ledger.effects.replies.append(refused)
             return
@@ -195,7 +188,7 @@ class Dispatcher:
             ledger.know_label_set(label_set)
         if event.policy.no not in ledger.policies:
             ledger.know_policy(event.policy)
-        ledger.jobs[job.key] = job
+        ledger.jobs.add(job)
         label_set.live += 1
         ledger.fresh[job.job_id] = job
         ledger.queued_bytes += job.payload_bytes
@@ -237,6 +230,22 @@ class Dispatcher:
         text = "this job id or idempotency key was used for other content; choose a new one"
         return RequestRefused(event.ticket, reasons.KEY_REUSED, text, key)
 
+    def _closed(self, event: JobSubmitted) -> RequestRefused | None:
+        """The group takes nothing: it is being removed, or it refuses work that no agent could start now."""
+        ledger = self.ledger
+        if ledger.is_removed:
+            return RequestRefused(event.ticket, reasons.GROUP_GONE, "the group has been removed")
+        if ledger.policy.refuses_inactive and not self._is_active():
+            text = "no agent of the group is active, and it refuses jobs while that is so: try again when one is"
+            return RequestRefused(event.ticket, reasons.NO_ACTIVE_AGENT, text)
+        return None
+
+    def _is_active(self) -> bool:
+        """Whether an agent of the group is active; asked of all agents once between two other events."""
+        if self._has_active is None:
+            self._has_active = any(agent.is_active for agent in self.ledger.agents.values())
+        return self._has_active
+
     def _full(self, event: JobSubmitted) -> RequestRefused | None:
         ledger, policy = self.ledger, self.ledger.policy
         if len(ledger.jobs) >= policy.queue_jobs_max:
@@ -247,128 +256,16 @@ class Dispatcher:
             return RequestRefused(event.ticket, reasons.QUEUE_BYTES_FULL, text)
         return None
 
-    def _refuse(self, event: JobSubmitted, reason: str, text: str) -> None:
+    def _refuse(self, event: JobSubmitted | AgentAdded, reason: str, text: str) -> None:
         self.ledger.effects.replies.append(RequestRefused(event.ticket, reason, text))
-
-    # --- placing ----------------------------------------------------------------------------------------------------
-
-    def _place(self) -> None:
-        """Give waiting jobs to agents with room: of the label sets that can be served, the oldest head first."""
-        ledger = self.ledger
-        queue, placement = ledger.queue, ledger.placement
-        wanted, ledger.wants_places = ledger.wants_places, {}
-        if wanted is None and (queue.parked or ledger.freed_limits):
-            self._wake_parked()
-        if not queue.waiting:
-            return
-        heap: list[Waiting] = []
-        for label_set in (queue.waiting if wanted is None else wanted).values():
-            head = queue.head(label_set)
-            if head is not None:
-                heap.append((head.order_us + head.lane.level.handicap_us, label_set.no, label_set, head))
-        if placement.free:
-            if len(heap) > 1:
-                heapify(heap)
-            self._fill(heap)
-        for _, _, label_set, _ in heap:
-            if ledger.unoffered or not placement.classes_for(label_set):
-                self._watch_unoffered(label_set)
-
-    def _fill(self, heap: "list[Waiting]") -> None:
-        """Place heads until no agent has room; what is left in `heap` waits for one."""
-        ledger, placement = self.ledger, self.ledger.placement
-        places_left = ledger.policy.placements_step_max
-        while heap and placement.free:
-            _, _, label_set, job = heap[0]
-            if (job.is_suspect or job.lane.limit_key) and self._is_held_back(label_set, job):
-                self._next_head(heap, label_set)
-                continue
-            pick = placement.pick_without_suspect if job.is_suspect else placement.pick
-            agent = pick(label_set, job.agent if job.attempt else NO_AGENT)
-            if agent is None:
-                heappop(heap)
-                if ledger.unoffered or not label_set.classes:  # `pick` has just found its classes
-                    self._watch_unoffered(label_set)
-                continue
-            if places_left <= 0:
-                ledger.is_unfinished = True
-                return
-            places_left -= SUSPECT_PLACES if job.is_suspect else 1
-            ledger.assign(job, agent)
-            if ledger.unoffered:
-                ledger.unoffered.pop(label_set.no, None)
-            self._next_head(heap, label_set)
-
-    def _is_held_back(self, label_set: LabelSet, job: Job) -> bool:
-        """Whether a limit, or the want of an agent for itself, keeps this head waiting: then its lane is parked."""
-        ledger = self.ledger
-        if job.lane.limit_key and ledger.limit_reached(job):
-            ledger.queue.park(job, job.lane.limit_key)
-            return True
-        if job.is_suspect and ledger.placement.pick_without_suspect(label_set, NO_AGENT) is None:
-            ledger.queue.park(job, SUSPECTS)
-            return True
-        return False
-
-    def _next_head(self, heap: "list[Waiting]", label_set: LabelSet) -> None:
-        head = self.ledger.queue.head(label_set)
-        if head is None:
-            heappop(heap)
-        else:
-            heapreplace(heap, (head.order_us + head.lane.level.handicap_us, label_set.no, label_set, head))
-
-    def _wake_parked(self) -> None:
-        """Something ended or came: what it may have held back is looked at again."""
-        ledger = self.ledger
-        ledger.queue.wake(SUSPECTS, 1)
-        for limit, ended in ledger.freed_limits.items():
-            ledger.queue.wake(limit, ended)
-        ledger.freed_limits.clear()
-
-    def _watch_unoffered(self, label_set: LabelSet) -> None:
-        """Note since when no agent that is there offers the operation of jobs that wait."""
-        ledger = self.ledger
-        if self._is_unoffered(label_set):
-            ledger.unoffered.setdefault(label_set.no, ledger.now_us)
-        else:
-            ledger.unoffered.pop(label_set.no, None)
-
-    def _is_unoffered(self, label_set: LabelSet) -> bool:
-        if self.ledger.placement.classes_for(label_set):
-            return False
-        present = [agent for agent in self.ledger.agents.values() if agent.is_present]
-        return bool(present) and not any(label_set.operation in agent.operations for agent in present)
-
-    def _fail_unoffered(self) -> None:
-        """Jobs of an operation that no agent of the active group has offered for a while fail, and say what is."""
-        ledger = self.ledger
-        for no, since_us in list(ledger.unoffered.items()):
-            if since_us + ledger.policy.unoffered_grace_us > ledger.now_us:
-                continue
-            label_set = ledger.queue.by_no.get(no)
-            if label_set is None or not label_set.waiting or not self._is_unoffered(label_set):
-                del ledger.unoffered[no]
-                continue
-            offered = sorted(
-                {name for agent in ledger.agents.values() if agent.is_present for name in agent.operations}
-            )
-            text = f"no agent of the group offers `{label_set.operation}`; offered: {', '.join(offered) or 'nothing'}"
-            while ledger.expiries_left:
-                job = ledger.queue.head(label_set)
-                if job is None:
-                    del ledger.unoffered[no]
-                    break
-                ledger.expiries_left -= 1
-                ledger.leave_waiting(job)
-                job.code, job.message = reasons.OPERATION_UNKNOWN, text
-                ledger.end(job, JobState.FAILED, reasons.OPERATION_UNKNOWN)
-            else:
-                ledger.is_unfinished = True
 
     # --- agents and cancels -----------------------------------------------------------------------------------------
 
     def _on_agent_added(self, event: AgentAdded) -> None:
         ledger = self.ledger
+        if ledger.is_removed:
+            self._refuse(event, reasons.GROUP_GONE, "the group has been removed")
+            return
         if event.agent not in ledger.agents:
             agent = ledger.agents[event.agent] = Agent(event.agent, event.agent_id, created_us=ledger.now_us)
             ledger.write_agent(agent)
@@ -402,6 +299,7 @@ class Dispatcher:
             text = "the job is not held: there is nothing to decide"
             ledger.effects.replies.append(RequestRefused(event.ticket, reasons.JOB_NOT_HELD, text))
             return
+        job.message = event.comment or job.message
         if event.decision == HeldDecision.RETRY:
             ledger.give_back(job, reasons.RESOLVED, event.actor)
         else:
@@ -435,8 +333,10 @@ class Dispatcher:
                 liveness.on_agent_due(ledger, agent)
         else:
             ledger.is_unfinished = True
-        if ledger.unoffered:
-            self._fail_unoffered()
+        if ledger.is_removed:
+            groups.go_on_removing(ledger)
+        elif ledger.unoffered:
+            matching.fail_unoffered(ledger)
         if ledger.lazy and ledger.lazy_due_us <= ledger.now_us:
             ledger.dirty, ledger.lazy = ledger.lazy | ledger.dirty, {}
         ledger.wants_places = None
@@ -453,10 +353,7 @@ class Dispatcher:
                 agent.away_until_us += lag_us
             if agent.stray_until_us:
                 agent.stray_until_us += lag_us
-            elif agent.is_present:
-                continue  # nothing of it is away
-            for job in agent.live.values():
-                job.fence_us += lag_us  # counts only while it is away
+        ledger.stalled_us += lag_us
 
     def _on_job_due(self, job: Job) -> None:
         """A deadline of the job fired, perhaps early: see what its state asks for, and arm the next one."""

@@ -6,6 +6,7 @@ by `Verdict.agent`.
 """
 
 from collections.abc import Callable
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from broker.dispatch.ledger import Ledger
@@ -104,8 +105,16 @@ def _scheduled(ledger: Ledger, job: Job) -> Explanation:
 
 
 def _queued(ledger: Ledger, job: Job) -> Explanation:
-    verdicts = tuple(_verdict(ledger, job, agent) for agent in ledger.agents.values() if agent.admin != Admin.REMOVED)
-    return Explanation(*_wait(ledger, job), verdicts)
+    first_rank = _first_rank(ledger, job)
+    agents = [agent for agent in ledger.agents.values() if agent.admin != Admin.REMOVED]
+    return Explanation(*_wait(ledger, job), tuple(_verdict(ledger, job, agent, first_rank) for agent in agents))
+
+
+def _first_rank(ledger: Ledger, job: Job) -> int | None:
+    """The rank that takes all where agents fail over in order; None where ranks do not matter."""
+    if ledger.policy.spread is not Spread.ORDERED:
+        return None
+    return min((agent.rank for agent in ledger.agents.values() if may_take(job, agent)), default=None)
 
 
 def _wait(ledger: Ledger, job: Job) -> tuple[str, str]:
@@ -118,6 +127,9 @@ def _wait(ledger: Ledger, job: Job) -> tuple[str, str]:
     if not ledger.placement.classes_for(label_set):
         asked = ", ".join([f"`{label_set.operation}`", *sorted(label_set.labels)])
         return f"no agent that is there offers {asked}", f"an agent connects that offers {asked}"
+    if not any(may_take(job, agent) for agent in ledger.agents.values()):
+        offer = f"the agents that offer `{label_set.operation}` are away, or held back"
+        return offer, "one of them comes back, or an operator lets it work"
     if ledger.limit_reached(job):
         limit = f"as many jobs of the limit {job.lane.limit_key!r} run as may: {job.policy.running_max}"
         return limit, "one of them ends"
@@ -133,13 +145,14 @@ def _ahead(ledger: Ledger, job: Job) -> int:
     """Jobs of its lane in front of it. Lanes beside it share by turns, so they are not counted."""
     lane = ledger.queue.lane_of(job)
     place = job.order_us, job.key
-    waiting = (*lane.jobs.values(), *lane.late.values())
-    return sum((other.order_us, other.key) < place for other in waiting)
+    return sum(1 for _ in takewhile(lambda other: (other.order_us, other.key) < place, lane.in_order())) + sum(
+        (other.order_us, other.key) < place for other in lane.returned
+    )
 
 
-def _verdict(ledger: Ledger, job: Job, agent: Agent) -> Verdict:
+def _verdict(ledger: Ledger, job: Job, agent: Agent, first_rank: int | None) -> Verdict:
     why = next((one.what for one in _obstacles(ledger, agent)), "")
-    why = why or _unfit(job, agent) or _full(ledger, job, agent)
+    why = why or _unfit(job, agent) or _full(job, agent, first_rank)
     assert bool(why) or may_take(job, agent), "an explanation must not contradict the placement"
     return Verdict(agent.no, not why, why or "it may take it and has room")
 
@@ -156,14 +169,12 @@ def _unfit(job: Job, agent: Agent) -> str:
     return "" if agent.agent_class is not None else "the group has as many kinds of agents as it may"
 
 
-def _full(ledger: Ledger, job: Job, agent: Agent) -> str:
+def _full(job: Job, agent: Agent, first_rank: int | None) -> str:
     if agent.held >= agent.capacity:
         return f"it is full: {agent.held} of {agent.capacity} attempts"
     if job.is_suspect and agent.suspects:
         return "it holds another job that agents died with"
-    if ledger.policy.spread is Spread.ORDERED and any(
-        other.rank < agent.rank and may_take(job, other) for other in ledger.agents.values()
-    ):
+    if first_rank is not None and first_rank < agent.rank:
         return f"agents of an earlier rank than its {agent.rank} work"
     return ""
 
@@ -186,7 +197,7 @@ def _with_attempt(ledger: Ledger, job: Job, summary: str, next_step: str) -> Exp
         until_us = agent.sent[job.key] + ledger.policy.accept_timeout_us
         return Explanation(f"{where}: sent, not taken yet", f"it is taken, or placed elsewhere {_in(ledger, until_us)}")
     if job.phase is Phase.AWAY:
-        until_us = job.fence_us if job.policy.exclusive else agent.away_until_us
+        until_us = ledger.take_away_us(job, agent)
         text = f"{where}: the agent's stream ended {_ago(ledger, agent.closed_us)}"
         return Explanation(text, f"the agent comes back with it, or it is taken away {_in(ledger, until_us)}")
     if job.phase is Phase.STOPPING:

@@ -33,7 +33,7 @@ from broker.dispatch.model import (
     Spread,
 )
 from broker.dispatch.placement import AgentClass, may_take, may_work
-from broker.dispatch.queue import LabelSet, Lane
+from broker.dispatch.queue import LabelSet
 
 SLACK: Final = 192
 """Entries that lazily cleaned containers may hold beyond twice the need, so that small ones are left alone."""
@@ -55,7 +55,7 @@ def check(dispatcher: Dispatcher) -> list[Violation]:
 
 def _one_place(ledger: Ledger) -> Iterator[str]:
     """1: a job is in exactly one place."""
-    queued = Counter(key for lane in ledger.queue.all_lanes() for key in (*lane.jobs, *lane.late))
+    queued = Counter(job.key for lane in ledger.queue.all_lanes() for job in lane)
     live = Counter(key for agent in ledger.agents.values() for key in agent.live)
     for job in ledger.jobs.values():
         places = queued[job.key] + live[job.key] + (job.state in {JobState.SCHEDULED, JobState.HELD})
@@ -87,10 +87,11 @@ def _fits(ledger: Ledger) -> Iterator[str]:
 
 def _idle_work(ledger: Ledger) -> Iterator[str]:
     """5: work waiting and an eligible free slot never coexist, unless the dispatcher asks to be woken now."""
-    if ledger.is_unfinished:
+    if ledger.is_unfinished or ledger.is_removed:
         return
     queued = (job for job in ledger.jobs.values() if job.state is JobState.QUEUED)
-    free = [job for job in queued if not ledger.limit_reached(job)]
+    # The head of a lane speaks for all in it: jobs of one limit may say different numbers, their order comes first.
+    free = [job for job in queued if not ledger.limit_reached(ledger.queue.lane_of(job).head())]
     # One job for all that need the same: a suspect only agents without another one can take.
     for job in {(job.lane.level.label_set.no, job.is_suspect): job for job in free}.values():
         for agent in ledger.agents.values():
@@ -167,14 +168,15 @@ def _lane_index(ledger: Ledger) -> Iterator[str]:
     for lane in ledger.queue.all_lanes():
         if lane.in_level and lane.is_parked:
             yield f"lane {lane.no} is served and held back"
-        if len(lane) and not (lane.in_level or lane.is_parked):
+        if lane.size and not (lane.in_level or lane.is_parked):
             yield f"lane {lane.no} has jobs and is not served"
-        if not lane.late.keys() <= {entry[1] for entry in lane.heap}:
-            yield f"lane {lane.no} has a returned job outside its order"
-        for job_key in (*lane.jobs, *lane.late):
-            job = ledger.jobs.get(job_key)
-            if job is None or job.state is not JobState.QUEUED or ledger.queue.lane_of(job) is not lane:
-                yield f"lane {lane.no} holds job {job_key}, which is not queued there"
+        jobs = list(lane)
+        if len(jobs) != lane.size or sum(job.has_returned for job in jobs) != lane.returned.size:
+            yield f"lane {lane.no} has {len(jobs)} jobs, counted {lane.size}"
+        for job in jobs:
+            is_there = ledger.jobs.get(job.key) is job and job.state is JobState.QUEUED
+            if not is_there or ledger.queue.lane_of(job) is not lane:
+                yield f"lane {lane.no} holds job {job.key}, which is not queued there"
 
 
 def _service_index(ledger: Ledger) -> Iterator[str]:
@@ -266,7 +268,6 @@ def _memory(ledger: Ledger) -> Iterator[str]:
         "lanes": (len(ledger.queue.lanes), max(ledger.policy.lanes_max, jobs)),
         "label sets": (len(ledger.queue.by_no), ledger.policy.label_sets_max),
         "agent classes": (len(ledger.placement.classes), ledger.policy.agent_classes_max),
-        "returned jobs": (sum(len(lane.heap) for lane in ledger.queue.all_lanes() if len(lane.heap) > SLACK), jobs),
     }
     for one in ledger.placement.classes.values():
         sizes[f"heap of class {sorted(one.operations)}"] = (len(one.heap), len(one.agents))
@@ -275,8 +276,9 @@ def _memory(ledger: Ledger) -> Iterator[str]:
             yield f"{name}: {size} entries for {need}"
     if not ledger.dirty:  # all is written: what is left belongs to live jobs
         for name, keys in (("lazy", ledger.lazy.keys()), ("checkpoints", ledger.checkpoints.keys())):
-            if not keys <= ledger.jobs.keys():
-                yield f"{name} remembers finished jobs {sorted(keys - ledger.jobs.keys())}"
+            finished = sorted(key for key in keys if key not in ledger.jobs)
+            if finished:
+                yield f"{name} remembers finished jobs {finished}"
 
 
 def _drained(ledger: Ledger) -> Iterator[str]:
@@ -293,24 +295,12 @@ def _drained(ledger: Ledger) -> Iterator[str]:
 def _order(ledger: Ledger) -> Iterator[str]:
     """14: jobs of a lane stand in the order of acceptance or wished start, and the first is served first."""
     for lane in ledger.queue.all_lanes():
-        order = [(job.order_us, job.key) for job in lane.jobs.values()]
-        if order != sorted(order):
-            yield f"lane {lane.no} is out of order: {order}"
-        elif len(lane) and _head_of(lane) != min((job.order_us, job.key) for job in jobs_of(lane)):
-            yield f"lane {lane.no} serves {_head_of(lane)} before its first"
-
-
-def jobs_of(lane: Lane) -> Iterator[Job]:
-    """The jobs that wait in a lane, in no order."""
-    yield from lane.jobs.values()
-    yield from lane.late.values()
-
-
-def _head_of(lane: Lane) -> tuple[int, JobKey] | None:
-    if not lane.late.keys() <= {entry[1] for entry in lane.heap}:
-        return None  # it cannot say: reported as 11 too
-    head = lane.head()
-    return head.order_us, head.key
+        for part in (False, True):
+            order = [(job.order_us, job.key) for job in lane if job.has_returned is part]
+            if order != sorted(order):
+                yield f"lane {lane.no} is out of order: {order}"
+        if lane.size and lane.head() is not min(lane, key=lambda job: (job.order_us, job.key)):
+            yield f"lane {lane.no} serves job {lane.head().key} before its first"
 
 
 CHECKS: Final[tuple[tuple[int, Callable[[Ledger], Iterator[str]]], ...]] = (

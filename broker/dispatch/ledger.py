@@ -31,9 +31,11 @@ from broker.dispatch.model import (
     OperationPolicy,
     Phase,
 )
-from broker.dispatch.placement import Placement
+from broker.dispatch.placing import placement_of
+from broker.dispatch.projection import row_of, update_of
 from broker.dispatch.queue import LabelSet, Queue
-from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, JobUpdate, LabelSetRow, TransitionRow
+from broker.dispatch.rows import AgentRow, AttemptRow, LabelSetRow, TransitionRow
+from broker.dispatch.table import JobTable
 from broker.dispatch.transitions import ATTEMPT_MOVES, JOB_MOVES, Cause
 
 PLACED: Final = "placed"
@@ -61,12 +63,14 @@ class Ledger:
         "deadlines",
         "dirty",
         "effects",
+        "ending",
         "epoch",
         "expiries_left",
         "freed_limits",
         "fresh",
         "fresh_keys",
         "group",
+        "is_removed",
         "is_unfinished",
         "jobs",
         "lazy",
@@ -79,7 +83,10 @@ class Ledger:
         "queued_bytes",
         "random",
         "recovering_until_us",
+        "removed_by",
+        "removed_to",
         "running",
+        "stalled_us",
         "unoffered",
         "unsettled",
         "untold",
@@ -87,6 +94,7 @@ class Ledger:
     )
 
     def __init__(self, group: GroupNo, policy: DispatchPolicy, epoch: int, random: Randomness) -> None:
+        assert policy.expiries_step_max > 1, "a step must be able to do more than to find out that it is full"
         self.group = group
         self.policy = policy
         self.epoch = epoch
@@ -94,10 +102,10 @@ class Ledger:
         self.now_us = 0
         self.acceptance_no = 0
         self._assigned_no = 0
-        self.jobs: dict[JobKey, Job] = {}
+        self.jobs = JobTable()
         self.agents: dict[AgentNo, Agent] = {}
         self.queue = Queue(policy)
-        self.placement = Placement(policy, self.agents)
+        self.placement = placement_of(policy, self.agents, random)
         self.deadlines = Deadlines(self._is_armed)
         self.policies: dict[int, OperationPolicy] = {}
         self.effects = Effects()
@@ -117,6 +125,11 @@ class Ledger:
         self.unoffered: dict[int, int] = {}  # label set: since when no agent that is there offers it
         self.unsettled: dict[AgentNo, Agent] = {}  # operators want something of them: look at the end of the step
         self.recovering_until_us = 0
+        self.ending: set[AgentNo] = set()  # operators ended their work, and a step was too short for all of it
+        self.stalled_us = 0  # how long we have stood still since the start: fences move by it
+        self.is_removed = False
+        self.removed_by = ""
+        self.removed_to = 0  # the newest job that the removal has looked at
 
     # --- states and phases ------------------------------------------------------------------------------------------
 
@@ -126,7 +139,20 @@ class Ledger:
         if self.untold:
             self._tell()
         self.effects.notices.append(
-            Transition(self.group, job.key, job.attempt, self.now_us, job.state, to, reason, job.agent, actor)
+            Transition(
+                self.group,
+                job.key,
+                job.attempt,
+                self.now_us,
+                job.state,
+                to,
+                reason,
+                job.agent,
+                actor,
+                job.accepted_us,
+                job.order_us,
+                job.started_us,
+            )
         )
         job.state = to
         self.dirty[job.key] = job
@@ -136,7 +162,22 @@ class Ledger:
     def move_lazily(self, job: Job, to: JobState, reason: str) -> None:
         """The same for a change that nobody waits for: it is written and told with the next commit."""
         assert to in JOB_MOVES[job.state], f"job {job.key}: {job.state} -> {to} ({reason})"
-        self.untold.append(Transition(self.group, job.key, job.attempt, self.now_us, job.state, to, reason, job.agent))
+        self.untold.append(
+            Transition(
+                self.group,
+                job.key,
+                job.attempt,
+                self.now_us,
+                job.state,
+                to,
+                reason,
+                job.agent,
+                "",
+                job.accepted_us,
+                job.order_us,
+                job.started_us,
+            )
+        )
         job.state = to
         self.touch(job)
 
@@ -148,7 +189,10 @@ class Ledger:
     def admit(self, job: Job, state: JobState) -> None:
         """Tell that a new job is accepted, and have it written."""
         job.state = state
-        self.effects.notices.append(Transition(self.group, job.key, 0, self.now_us, None, state, "accepted", job.agent))
+        at_us = self.now_us
+        self.effects.notices.append(
+            Transition(self.group, job.key, 0, at_us, None, state, "accepted", job.agent, "", at_us, job.order_us)
+        )
         self.dirty[job.key] = job
 
     def _forget(self, job: Job) -> None:
@@ -248,9 +292,9 @@ class Ledger:
             self.running[limit].discard(job.key)
             if not self.running[limit]:
                 del self.running[limit]
-            self._limit_freed(limit)
+            self.limit_freed(limit)
 
-    def _limit_freed(self, limit: str) -> None:
+    def limit_freed(self, limit: str) -> None:
         """One job fewer runs, or waits in service, under this limit: what it holds back is looked at again."""
         self.freed_limits[limit] = self.freed_limits.get(limit, 0) + 1
         self.wants_places = None
@@ -341,7 +385,7 @@ class Ledger:
         if job.state is JobState.QUEUED:
             self.queue.remove(job)
             if job.lane.limit_key:
-                self._limit_freed(job.lane.limit_key)  # its lane may be the only one of the limit that was served
+                self.limit_freed(job.lane.limit_key)  # its lane may be the only one of the limit that was served
 
     def end(self, job: Job, state: JobState, reason: str, actor: str = "") -> None:
         """Make the job final. Its attempt must be closed or adoptable."""
@@ -394,6 +438,18 @@ class Ledger:
             return min(first_us, total_us)
         return first_us or total_us
 
+    def fence(self, job: Job, due_us: int) -> None:
+        """Fix when an exclusive attempt that is away now is taken away."""
+        job.fence_us = due_us - self.stalled_us
+
+    def fence_us(self, job: Job) -> int:
+        """When an exclusive attempt that is away is taken away: what we stood still since then does not count."""
+        return job.fence_us + self.stalled_us
+
+    def take_away_us(self, job: Job, agent: Agent) -> int:
+        """When an attempt that is away is taken away."""
+        return self.fence_us(job) if job.policy.exclusive else agent.away_until_us
+
     def arm_agent(self, agent: Agent) -> None:
         """Arm the agent's earliest deadline, if it is earlier than what is armed."""
         due_us = self.agent_due_us(agent)
@@ -415,7 +471,7 @@ class Ledger:
             if agent.stray_until_us:
                 due_us = min(due_us, agent.stray_until_us)
         elif agent.live:
-            due_us = min(job.fence_us if job.policy.exclusive else agent.away_until_us for job in agent.live.values())
+            due_us = min(self.take_away_us(job, agent) for job in agent.live.values())
         else:
             return agent.admin_due_us
         return min(due_us, agent.admin_due_us) if agent.admin_due_us else due_us
@@ -500,69 +556,3 @@ class Ledger:
         self.dirty = {}
         self.fresh.clear()
         self.fresh_keys.clear()
-
-
-def row_of(group: GroupNo, job: Job) -> JobRow:
-    """The durable projection of a job."""
-    lane = job.lane
-    level = lane.level
-    return JobRow(
-        job.key,
-        job.job_id,
-        group,
-        job.environment_no,
-        level.label_set.operation,
-        job.policy.no,
-        level.label_set.no,
-        level.number,
-        lane.fairness,
-        lane.limit_key,
-        job.digest,
-        job.payload_bytes,
-        job.accepted_us,
-        job.not_before_us,
-        job.schedule_by_us,
-        job.run_timeout_us,
-        job.total_by_us,
-        job.requeued_from,
-        job.state,
-        job.phase,
-        job.order_us,
-        job.attempt,
-        job.agent,
-        job.assigned_us,
-        job.started_us,
-        job.finished_us,
-        job.code,
-        job.message,
-        job.failures,
-        job.crashes,
-        job.crashes_alone,
-        job.bounces,
-        int(job.cancel_requested),
-        job.stop_reason,
-    )
-
-
-def update_of(job: Job) -> JobUpdate:
-    """What of a stored job may have changed."""
-    return JobUpdate(
-        job.state,
-        job.phase,
-        job.order_us,
-        job.not_before_us,
-        job.attempt,
-        job.agent,
-        job.assigned_us,
-        job.started_us,
-        job.finished_us,
-        job.code,
-        job.message,
-        job.failures,
-        job.crashes,
-        job.crashes_alone,
-        job.bounces,
-        int(job.cancel_requested),
-        job.stop_reason,
-        job.key,
-    )

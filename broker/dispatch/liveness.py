@@ -202,7 +202,7 @@ def _miss(ledger: Ledger, agent: Agent, listed: set[AttemptId], *, is_same: bool
         else:
             ledger.give_back(job, "not_listed")
     if strays:
-        agent.stray_until_us = min(job.fence_us for job in strays)
+        agent.stray_until_us = min(ledger.fence_us(job) for job in strays)
         ledger.write_agent(agent)
 
 
@@ -246,7 +246,7 @@ def end_session(ledger: Ledger, agent: Agent, grace_us: int) -> None:
             confirm_stop(ledger, job, Cause.SESSION_ENDED)
         elif job.phase is not Phase.AWAY:  # a stray of an earlier process is away already
             ledger.set_phase(job, Cause.SESSION_ENDED, Phase.AWAY)
-            job.fence_us = fence_us
+            ledger.fence(job, fence_us)
 
 
 def _culprit(agent: Agent) -> JobKey:
@@ -263,7 +263,7 @@ def take_away_due(ledger: Ledger, agent: Agent) -> None:
     for job in list(agent.live.values()):
         if job.phase is not Phase.AWAY:
             continue
-        due_us = job.fence_us if job.policy.exclusive else agent.away_until_us
+        due_us = ledger.take_away_us(job, agent)
         is_unaccepted = job.key in agent.sent and not job.policy.exclusive
         if due_us > now_us and not is_unaccepted:
             continue
@@ -334,7 +334,7 @@ def on_agent_due(ledger: Ledger, agent: Agent) -> None:
     now_us, policy = ledger.now_us, ledger.policy
     if agent.stray_until_us and agent.stray_until_us <= now_us:
         take_away_due(ledger, agent)
-        fences = (job.fence_us for job in agent.live.values() if job.phase is Phase.AWAY)
+        fences = (ledger.fence_us(job) for job in agent.live.values() if job.phase is Phase.AWAY)
         agent.stray_until_us = min(fences, default=0)
     if not agent.is_present:
         take_away_due(ledger, agent)

@@ -19,6 +19,7 @@ from broker.dispatch.model import (
     OperationPolicy,
     OutcomeStatus,
     SessionId,
+    Spread,
 )
 from broker.dispatch.rows import Writes
 
@@ -228,12 +229,13 @@ class HeldDecision:
 
 @message
 class HeldResolved:
-    """A person has decided about a held job; `decision` is one of `HeldDecision`."""
+    """A person has decided about a held job; `decision` is one of `HeldDecision`, `comment` stays with the job."""
 
     ticket: int
     job_key: JobKey
     decision: str
     actor: str = ""
+    comment: str = ""
 
 
 @message
@@ -307,6 +309,26 @@ class RankSet:
 
 
 @message
+class GroupConfigured:
+    """How the group spreads work from now on, and whether it takes jobs while none of its agents is active.
+
+    Not durable here: the driver keeps it with the group and passes it in again after a start.
+    """
+
+    ticket: int
+    spread: Spread
+    refuses_inactive: bool
+
+
+@message
+class GroupRemoveRequested:
+    """The group is to go, with its agents and its jobs. The driver has made that durable, and asks again at a start."""
+
+    ticket: int
+    actor: str = ""
+
+
+@message
 class TimerFired:
     """The deadline that the dispatcher asked for may have come: always the last event of a batch.
 
@@ -339,6 +361,8 @@ Event = (
     | EnableRequested
     | RemoveRequested
     | RankSet
+    | GroupConfigured
+    | GroupRemoveRequested
     | TimerFired
 )
 
@@ -373,7 +397,16 @@ class RequestDone:
     state: str = ""
 
 
-Reply = JobAccepted | RequestRefused | RequestDone
+@message
+class GroupRemoval:
+    """The removal of a group has begun: so many live jobs are being cancelled and agents removed."""
+
+    ticket: int
+    jobs: int
+    agents: int
+
+
+Reply = JobAccepted | RequestRefused | RequestDone | GroupRemoval
 
 
 # --- effects: sends -------------------------------------------------------------------------------------------------
@@ -405,6 +438,7 @@ class StopReason:
     DRAIN_KILL = "drain_kill"
     DISABLED = "agent_disabled"
     REMOVED = "agent_removed"
+    GROUP_REMOVED = "group_removed"
 
 
 @message
@@ -513,7 +547,10 @@ Send = (
 
 @message
 class Transition:
-    """A job changed state: the single fact from which history, metrics and notifications are derived."""
+    """A job changed state: the single fact from which history, metrics and notifications are derived.
+
+    `ready_us` is when the job could first be placed, `started_us` when the attempt was first heard to run (0: never).
+    """
 
     group: GroupNo
     job_key: JobKey
@@ -524,6 +561,9 @@ class Transition:
     reason: str
     agent: AgentNo
     actor: str = ""
+    accepted_us: int = 0
+    ready_us: int = 0
+    started_us: int = 0
 
 
 @message

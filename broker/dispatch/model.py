@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NewType
 
 if TYPE_CHECKING:
+    from broker.dispatch.lane import Lane
     from broker.dispatch.placement import AgentClass
-    from broker.dispatch.queue import Lane
 
 JobKey = NewType("JobKey", int)
 GroupNo = NewType("GroupNo", int)
@@ -154,6 +154,18 @@ class Spread(StrEnum):
     SPILL = "spill"
 
 
+class Placing(StrEnum):
+    """Which of the agents with room gets a job: see `broker.dispatch.placement` and `broker.dispatch.placing`.
+
+    Brokers place by load; the others are there for simulations to compare with.
+    """
+
+    LEAST_LOADED = "least_loaded"
+    ROUND_ROBIN = "round_robin"
+    RANDOM = "random"
+    POWER_OF_D = "power_of_d"
+
+
 @dataclass(slots=True, frozen=True)
 class DispatchPolicy:
     """Timing and bounds of one group: its defaults are the starting numbers, each is a setting."""
@@ -178,9 +190,14 @@ class DispatchPolicy:
     agent_classes_max: int = 32
     run_slack_us: int = 1 * SECOND_US
     """How long after its run or total deadline an attempt is told to stop: its agent does so by itself in time."""
+    placing: Placing = Placing.LEAST_LOADED
+    placing_choices: int = 2
+    """How many agents `POWER_OF_D` draws and compares."""
     spread: Spread = Spread.BALANCED
+    refuses_inactive: bool = False
+    """Whether submissions are refused while none of the group's agents is active; else they wait."""
     placements_step_max: int = 1_024
-    expiries_step_max: int = 1_024
+    expiries_step_max: int = 256
     ageing_us: int = 300 * SECOND_US
     """Head start of a priority level over the next lower one; 0 switches ageing off (strict levels)."""
 
@@ -192,7 +209,7 @@ class Job:
     `lane` carries what never changes about its place: label set (operation, labels), level, fairness and limit key.
     `is_suspect`: agents died with it more than once, so it may be why; `crashes_alone` counts its latest crashes in
     which nobody else may have been. `agent` is who has, or last had, the latest attempt; `due_us` is the armed
-    deadline (0: none).
+    deadline (0: none). `ahead`, `behind` and `has_returned` belong to the lane in which it waits.
     """
 
     key: JobKey
@@ -225,12 +242,15 @@ class Job:
     stop_reason: str = ""
     stop_by_us: int = 0
     fence_us: int = 0
-    """Take-away time of an exclusive attempt that is away: a full lease after its process was last heard."""
+    """Of an exclusive attempt that is away, a full lease after its process was heard: read it by `Ledger.fence_us`."""
     finished_us: int = 0
     code: str = ""
     message: str = ""
     due_us: int = 0
     stored: bool = False
+    ahead: "Job | None" = field(default=None, repr=False)
+    behind: "Job | None" = field(default=None, repr=False)
+    has_returned: bool = False
 
     @property
     def operation(self) -> str:

@@ -117,7 +117,7 @@ def on_drain(ledger: Ledger, event: DrainRequested) -> None:
         _refuse(ledger, event, agent, "it is paused already: it can only be drained to stop")
         return
     then = event.then if event.deadline_us else DrainThen.FINISH  # nothing follows a deadline that never comes
-    due_us = 0 if then is DrainThen.FINISH else ledger.now_us + event.deadline_us
+    due_us = ledger.now_us + event.deadline_us if event.deadline_us else 0
     agent.drain_ends, agent.drain_then = event.ends, then
     _set_admin(ledger, agent, Admin.DRAINING, event.actor, event.reason, due_us)
     ledger.effects.sends.append(
@@ -172,13 +172,18 @@ def on_remove(ledger: Ledger, event: RemoveRequested) -> None:
     agent = _asked(ledger, event, Action.REMOVE)
     if agent is None:
         return
-    _set_admin(ledger, agent, Admin.REMOVED, event.actor)
+    remove(ledger, agent, event.actor, StopReason.REMOVED)
+    _done(ledger, event, agent)
+
+
+def remove(ledger: Ledger, agent: Agent, actor: str, reason: str) -> None:
+    """The same without asking whether that may be; `reason` is one of `StopReason`."""
+    _set_admin(ledger, agent, Admin.REMOVED, actor)
     if agent.is_present:
         ledger.effects.sends.append(EndSession(agent.session, "removed"))
         end_session(ledger, agent, ledger.policy.reconnect_grace_us)
         agent.link = Link.LEFT
-    _end_work(ledger, agent, StopReason.REMOVED)
-    _done(ledger, event, agent)
+    _end_work(ledger, agent, reason)
 
 
 def on_rank(ledger: Ledger, event: RankSet) -> None:
@@ -247,27 +252,42 @@ def _set_admin(ledger: Ledger, agent: Agent, admin: Admin, actor: str, reason: s
 def on_due(ledger: Ledger, agent: Agent) -> None:
     """Row l: the deadline of the drain is over; or the second of an agent that was disabled at once."""
     agent.admin_due_us = 0
-    if agent.admin is Admin.DRAINING:
-        is_kill = agent.drain_then is DrainThen.KILL
-        ledger.notice_agent(agent, "drain_deadline")
-        _end_work(ledger, agent, StopReason.DRAIN_KILL if is_kill else StopReason.DRAIN_REQUEUE)
-        ledger.write_agent(agent)
-    elif agent.admin is Admin.DISABLED and agent.is_present:
-        _send_away(ledger, agent)
+    is_begun = agent.no in ledger.ending
+    ledger.ending.discard(agent.no)
+    if agent.admin is Admin.REMOVED:
+        _end_work(ledger, agent, StopReason.GROUP_REMOVED if ledger.is_removed else StopReason.REMOVED)
+    elif agent.admin is Admin.DRAINING:
+        if not is_begun:
+            ledger.notice_agent(agent, "drain_overdue" if agent.drain_then is DrainThen.FINISH else "drain_deadline")
+            ledger.write_agent(agent)
+        if agent.drain_then is not DrainThen.FINISH:  # that is a time to be warned at, no more
+            is_kill = agent.drain_then is DrainThen.KILL
+            _end_work(ledger, agent, StopReason.DRAIN_KILL if is_kill else StopReason.DRAIN_REQUEUE)
+    elif agent.admin is Admin.DISABLED:
+        stream_us = agent.admin_us + DISABLE_NOW_US
+        if is_begun and (not agent.is_present or stream_us > ledger.now_us):
+            agent.admin_due_us = stream_us if agent.is_present else 0
+            _end_work(ledger, agent, StopReason.DISABLED)
+            ledger.arm_agent(agent)
+        elif agent.is_present:
+            _send_away(ledger, agent)
 
 
 def _end_work(ledger: Ledger, agent: Agent, reason: str) -> None:
     """Rows 12 and 17 for all that it has: stop what runs, take away what is away, exclusive work at its lease's end."""
     is_removed = agent.admin is Admin.REMOVED
     for job in list(agent.live.values()):
+        if job.phase is Phase.STOPPING or (job.phase is Phase.AWAY and job.policy.exclusive and job.stop_reason):
+            continue
+        if ledger.expiries_left <= 0:
+            _go_on_later(ledger, agent)
+            return
+        ledger.expiries_left -= 1
         if job.phase in (Phase.SENT, Phase.ACCEPTED):
             ledger.stop(job, agent, Cause.DEADLINE, reason)
-        elif job.phase is not Phase.AWAY:
-            continue
         elif job.policy.exclusive:
-            if not job.stop_reason:
-                job.stop_reason = reason
-                ledger.dirty[job.key] = job
+            job.stop_reason = reason
+            ledger.dirty[job.key] = job
         elif job.stop_reason:
             ledger.release(job, agent)
             confirm_stop(ledger, job, Cause.TAKEN_AWAY)
@@ -276,6 +296,14 @@ def _end_work(ledger: Ledger, agent: Agent, reason: str) -> None:
             ledger.release(job, agent)
             ledger.close_attempt(job, reason)
             ledger.give_back(job, reason)
+
+
+def _go_on_later(ledger: Ledger, agent: Agent) -> None:
+    """The step is full: `on_due` goes on with the agent's work at once, in the next one."""
+    agent.admin_due_us = ledger.now_us
+    ledger.ending.add(agent.no)
+    ledger.write_agent(agent)
+    ledger.arm_agent(agent)
 
 
 def _send_away(ledger: Ledger, agent: Agent) -> None:
@@ -320,4 +348,5 @@ def _forget(ledger: Ledger, agent: Agent) -> None:
     if agent.due_us:
         due_us, agent.due_us = agent.due_us, 0
         ledger.deadlines.disarm(-agent.no, due_us)
+    ledger.ending.discard(agent.no)
     del ledger.agents[agent.no]

@@ -57,6 +57,11 @@ class AgentClass:
             self._first_rank = min(self.ranks.values(), default=RANK_MAX)
         return self._first_rank
 
+    def forget_ranks(self) -> None:
+        """The spread is another one: who counts is noted anew."""
+        self.ranks.clear()
+        self._first_rank = None
+
     def serves(self, label_set: LabelSet) -> bool:
         """Whether its agents have what these jobs ask for."""
         return label_set.operation in self.operations and label_set.labels <= self.labels
@@ -78,20 +83,35 @@ def load_key(agent: Agent) -> int:
     return load << _LOAD_SHIFT | agent.last_assigned_no << _AGENT_BITS | agent.no
 
 
+def turn_key(agent: Agent, *, by_rank: bool) -> int:
+    """The agent's place where load does not count: who was assigned longest ago is first."""
+    rank = agent.rank if by_rank else 0
+    return rank << _RANK_SHIFT | agent.last_assigned_no << _AGENT_BITS | agent.no
+
+
 class Placement:
     """The heaps of a group's agents. It never changes an agent but for its heap key and class."""
 
     __slots__ = ("_agents", "_is_ordered", "_is_ranked", "_policy", "classes", "free", "has_moved", "version")
 
     def __init__(self, policy: DispatchPolicy, agents: dict[AgentNo, Agent]) -> None:
-        self._policy = policy
         self._agents = agents
-        self._is_ranked = policy.spread is not Spread.BALANCED
-        self._is_ordered = policy.spread is Spread.ORDERED
         self.classes: dict[tuple[frozenset[str], frozenset[str]], AgentClass] = {}
         self.version = 0
         self.free = 0  # agents that have room and may work
         self.has_moved = False  # another rank may be the first one that works
+        self.configure(policy)
+
+    def configure(self, policy: DispatchPolicy) -> None:
+        """Place as this policy says from now on; every agent is put where that says."""
+        self._policy = policy
+        self._is_ranked = policy.spread is not Spread.BALANCED
+        self._is_ordered = policy.spread is Spread.ORDERED
+        for one in self.classes.values():
+            one.forget_ranks()
+        for agent in self._agents.values():
+            self.withdraw(agent)
+            self.refresh(agent)
 
     def classify(self, agent: Agent) -> bool:
         """Put the agent into its class by its operations (less what it proved unfit for) and labels.

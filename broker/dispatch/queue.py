@@ -1,88 +1,30 @@
 """Waiting jobs in order: lanes, fair among fairness keys, levels that age (promise P9).
 
-A *lane* holds jobs of one (label set, level, fairness key, limit key) in the order of `order_us`, ties by job key: the
-time of acceptance or of the wished start, fixed once, so every return goes back to its place. Lanes of one (label set,
-level) share by start-time fair queueing: each has a virtual start time that grows by one a job. Between levels the
-older head wins, with a constant head start a level (ageing), so no key ever changes. All operations are O(log n) in
-the number of lanes and O(1) in the number of jobs.
+Lanes of one (label set, level) share by start-time fair queueing: each has a virtual start time that grows by one a
+job. Between levels the older head wins, with a constant head start a level (ageing), so no key ever changes. All
+operations are O(log n) in the number of lanes and do not grow with the number of jobs.
 
 Source of the fair-queueing rule: Goyal, Vin, Cheng, "Start-time Fair Queuing", SIGCOMM 1996, with unit cost.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Final
 
-from broker.dispatch.model import DispatchPolicy, Job, JobKey
+from broker.dispatch.lane import Lane
+from broker.dispatch.model import DispatchPolicy, Job
 
 if TYPE_CHECKING:
     from broker.dispatch.placement import AgentClass
 
 LEVELS: Final = 5
+STRICT_US: Final = 10**17
+"""Head start of a level without ageing, three thousand years: strict among the heads of different label sets too."""
+Why = tuple[str, int]
+"""What holds a lane back: a limit's key and how many may run, as the job at its head says."""
+SUSPECTS: Final[Why] = ("", 0)
+"""It waits for an agent that holds no other suspect."""
 _PURGE_LANES_MIN: Final = 64
-
-
-class Lane:
-    """Jobs of one label set, level, fairness key and limit key, in order."""
-
-    __slots__ = ("fairness", "heap", "in_level", "is_parked", "jobs", "late", "level", "limit_key", "no", "tag")
-
-    def __init__(self, no: int, level: "Level", fairness: str, limit_key: str) -> None:
-        self.no = no
-        self.level = level
-        self.fairness = fairness
-        self.limit_key = limit_key
-        self.jobs: OrderedDict[JobKey, Job] = OrderedDict()  # in order of arrival, which is the order
-        self.late: dict[JobKey, Job] = {}  # returned or scheduled jobs that belong further to the front
-        self.heap: list[tuple[int, JobKey]] = []  # order of `late`; may hold stale entries
-        self.tag = 0  # virtual start time of the head
-        self.in_level = False
-        self.is_parked = False  # something holds its head back: it is out of service until it is woken
-
-    def __len__(self) -> int:
-        return len(self.jobs) + len(self.late)
-
-    def head(self) -> Job:
-        """The first job; the lane must not be empty."""
-        first = next(iter(self.jobs.values())) if self.jobs else None
-        if not self.late:
-            assert first is not None
-            return first
-        while self.heap[0][1] not in self.late:
-            heappop(self.heap)
-        late = self.late[self.heap[0][1]]
-        if first is None or (late.order_us, late.key) < (first.order_us, first.key):
-            return late
-        return first
-
-    def add(self, job: Job) -> None:
-        """Put the job in its place."""
-        jobs = self.jobs
-        if not jobs:
-            jobs[job.key] = job
-            return
-        last = jobs[next(reversed(jobs))]
-        if job.order_us > last.order_us or (job.order_us == last.order_us and job.key > last.key):
-            jobs[job.key] = job
-            return
-        self.late[job.key] = job
-        heappush(self.heap, (job.order_us, job.key))
-        self._tidy()
-
-    def drop(self, job: Job) -> None:
-        """Take the job out, wherever it is."""
-        if job.key in self.jobs:
-            del self.jobs[job.key]
-        else:
-            del self.late[job.key]
-            self._tidy()
-
-    def _tidy(self) -> None:
-        """Forget stale entries when they are the larger part."""
-        if len(self.heap) > 2 * len(self.late) + 64:
-            self.heap = [(late.order_us, key) for key, late in self.late.items()]
-            heapify(self.heap)
 
 
 class Level:
@@ -101,7 +43,7 @@ class Level:
         self.heap: list[tuple[int, int, Lane]] = []
         self.virtual = 0
         self.finish = 0  # the virtual time at which all that was served is through
-        self.suspects: Lane | None = None  # jobs that may be what killed their agents: they wait for an agent each
+        self.suspects: dict[str, Lane] = {}  # by limit key: jobs that may have killed agents, they wait for one each
         self._first: Job | None = None
         self._is_moved = False
 
@@ -122,9 +64,17 @@ class Level:
     def sweep(self) -> None:
         """Take empty lanes out of service, wherever they stand."""
         for _, _, lane in self.heap:
-            lane.in_level = bool(len(lane))
+            if not lane.size:
+                self.retire(lane)
         self.heap = [entry for entry in self.heap if entry[2].in_level]
         heapify(self.heap)
+
+    def retire(self, lane: Lane) -> None:
+        """An empty lane is out of service. One of suspects is forgotten: it has nothing to remember."""
+        lane.in_level = lane.is_parked = False
+        lane.woken_by = None
+        if self.suspects and self.suspects.get(lane.limit_key) is lane:
+            del self.suspects[lane.limit_key]
 
     def head(self) -> Job | None:
         """The job that fair queueing serves next."""
@@ -137,10 +87,10 @@ class Level:
         heap = self.heap
         while heap:
             lane = heap[0][2]
-            if lane.jobs or lane.late:
+            if lane.size:
                 return lane.head()
             heappop(heap)
-            lane.in_level = False
+            self.retire(lane)
         return None
 
 
@@ -182,7 +132,7 @@ class LabelSet:
 class Queue:
     """All waiting jobs of a group. It never changes a job's state."""
 
-    __slots__ = ("_lane_no", "_lanes", "_parked", "_policy", "_set_no", "_sets", "by_no", "jobs", "waiting")
+    __slots__ = ("_lane_no", "_lanes", "_limits", "_parked", "_policy", "_set_no", "_sets", "by_no", "jobs", "waiting")
 
     def __init__(self, policy: DispatchPolicy) -> None:
         self._policy = policy
@@ -190,7 +140,8 @@ class Queue:
         self._lanes: dict[tuple[int, int, str, str], Lane] = {}
         self._lane_no = 0
         self._set_no = 0
-        self._parked: dict[str, dict[Level, list[tuple[int, int, Lane]]]] = {}  # by what holds them back, in order
+        self._parked: dict[Why, dict[Level, list[tuple[int, int, Lane]]]] = {}  # by what holds them back, in order
+        self._limits: dict[str, set[int]] = {}  # how many may run, as parked lanes say, by limit key
         self.by_no: dict[int, LabelSet] = {}
         self.waiting: dict[int, LabelSet] = {}  # label sets with waiting jobs, by number
         self.jobs = 0
@@ -214,9 +165,9 @@ class Queue:
         for lane_key in [key for key in self._lanes if key[0] in gone]:
             del self._lanes[lane_key]
         for why, levels in list(self._parked.items()):
-            self._parked[why] = {level: lanes for level, lanes in levels.items() if level.label_set.no not in gone}
-            if not self._parked[why]:
-                del self._parked[why]
+            for level in [level for level in levels if level.label_set.no in gone]:
+                del levels[level]
+            self._forget_parked(why)
         return len(unused)
 
     def restore_label_set(self, no: int, operation: str, labels: tuple[str, ...]) -> LabelSet:
@@ -240,7 +191,7 @@ class Queue:
     def _new_lane(self, label_set: LabelSet, number: int, fairness: str, limit_key: str) -> Lane:
         level = next((one for one in label_set.levels if one.number == number), None)
         if level is None:
-            level = Level(label_set, number, (number - 1) * self._policy.ageing_us)
+            level = Level(label_set, number, (number - 1) * (self._policy.ageing_us or STRICT_US))
             label_set.levels.append(level)
             label_set.levels.sort(key=lambda one: one.number)
         self._lane_no += 1
@@ -262,7 +213,7 @@ class Queue:
 
     def _forget(self, keys: list[tuple[int, int, str, str]]) -> int:
         lanes = self._lanes
-        gone = [key for key in keys if not (len(lanes[key]) or lanes[key].in_level or lanes[key].is_parked)]
+        gone = [key for key in keys if not (lanes[key].size or lanes[key].in_level or lanes[key].is_parked)]
         for key in gone:
             del self._lanes[key]
         return len(gone)
@@ -273,7 +224,7 @@ class Queue:
         level = lane.level
         label_set = level.label_set
         if job.is_suspect:
-            lane = self._suspects(level)
+            lane = self._suspects(level, lane.limit_key)
         elif not (lane.in_level or lane.is_parked):
             key = (label_set.no, level.number, lane.fairness, lane.limit_key)
             lane = job.lane = self._lanes.setdefault(key, lane)  # it may have been purged while the job ran
@@ -288,19 +239,17 @@ class Queue:
             label_set.first, label_set.is_moved = level.head(), False  # nobody waits at the other levels
         label_set.waiting += 1
 
-    def _suspects(self, level: Level) -> Lane:
-        if level.suspects is None:
+    def _suspects(self, level: Level, limit_key: str) -> Lane:
+        found = level.suspects.get(limit_key)
+        if found is None:
             self._lane_no += 1
-            level.suspects = Lane(self._lane_no, level, "", "")
-        return level.suspects
+            found = level.suspects[limit_key] = Lane(self._lane_no, level, "", limit_key)
+        return found
 
     @staticmethod
     def lane_of(job: Job) -> Lane:
         """The lane in which a waiting job stands."""
-        if job.is_suspect:
-            assert job.lane.level.suspects is not None
-            return job.lane.level.suspects
-        return job.lane
+        return job.lane.level.suspects[job.lane.limit_key] if job.is_suspect else job.lane
 
     def head(self, label_set: LabelSet) -> Job | None:
         """The job of the label set that is to be placed next."""
@@ -332,11 +281,12 @@ class Queue:
         level.virtual = lane.tag
         lane.tag += 1
         level.finish = max(level.finish, lane.tag)
-        if lane.jobs or lane.late:
+        if lane.size:
+            lane.woken_by = None
             heapreplace(level.heap, (lane.tag, lane.no, lane))
         else:
             heappop(level.heap)
-            lane.in_level = False
+            level.retire(lane)
         level.moved()
         self._uncount(level.label_set)
 
@@ -347,8 +297,11 @@ class Queue:
         lane.level.moved()
         self._uncount(lane.level.label_set)
 
-    def park(self, job: Job, why: str) -> None:
-        """Take the lane of this head out of service: `why` (a limit's key, or "" for a suspect) holds it back."""
+    def park(self, job: Job, why: Why) -> str:
+        """Take the lane of this head out of service: `why` holds it back.
+
+        Returns the limit that had woken the lane, if it is another one ("": none did): somebody else may use that.
+        """
         lane = self.lane_of(job)
         level = lane.level
         assert level.heap[0][2] is lane, "only the head is held back"
@@ -356,32 +309,53 @@ class Queue:
         lane.in_level = False
         lane.is_parked = True
         heappush(self._parked.setdefault(why, {}).setdefault(level, []), (lane.tag, lane.no, lane))
+        if why != SUSPECTS:
+            self._limits.setdefault(why[0], set()).add(why[1])
         level.moved()
+        woken_by, lane.woken_by = lane.woken_by, None
+        return woken_by if woken_by is not None and woken_by != why[0] else ""
 
-    def wake(self, why: str, most: int) -> list[LabelSet]:
-        """Take up to `most` lanes of each level that this held back into service again; their label sets.
+    def wake_limit(self, limit_key: str, most: int) -> None:
+        """The same for all that a limit holds back, each by what its head allows to run."""
+        for running_max in sorted(self._limits.get(limit_key, ())):
+            self.wake((limit_key, running_max), most)
+
+    def wake(self, why: Why, most: int) -> None:
+        """Take up to `most` lanes of each level that this held back into service again.
 
         Lanes that are empty by now do not count: they are held back no more.
         """
-        levels = self._parked.get(why, {})
-        woken = [level.label_set for level in levels]
-        for level, lanes in list(levels.items()):
-            left = most
-            while lanes and left:
-                lane = heappop(lanes)[2]
-                lane.is_parked = False
-                if len(lane):
-                    level.serve(lane)
-                    left -= 1
-            if not lanes:
-                del levels[level]
-        if not levels:
-            self._parked.pop(why, None)
-        return woken
+        for level in list(self._parked.get(why, ())):
+            self.wake_in(level, why, most)
+
+    def wake_in(self, level: Level, why: Why, most: int) -> None:
+        """The same in one level."""
+        lanes = self._parked.get(why, {}).get(level, [])
+        while lanes and most:
+            lane = heappop(lanes)[2]
+            lane.is_parked = False
+            if not lane.size:
+                level.retire(lane)
+                continue
+            lane.woken_by = why[0] or None
+            level.serve(lane)
+            most -= 1
+        if not lanes and level in self._parked.get(why, ()):
+            del self._parked[why][level]
+            self._forget_parked(why)
+
+    def _forget_parked(self, why: Why) -> None:
+        if self._parked[why]:
+            return
+        del self._parked[why]
+        if why != SUSPECTS:
+            self._limits[why[0]].discard(why[1])
+            if not self._limits[why[0]]:
+                del self._limits[why[0]]
 
     @property
-    def parked(self) -> Mapping[str, Mapping[Level, list[tuple[int, int, Lane]]]]:
-        """Lanes out of service by what holds them back: a limit's key, or "" for suspects."""
+    def parked(self) -> Mapping[Why, Mapping[Level, list[tuple[int, int, Lane]]]]:
+        """Lanes out of service by what holds them back."""
         return self._parked
 
     def _uncount(self, label_set: LabelSet) -> None:
@@ -399,4 +373,5 @@ class Queue:
         """Every lane, for invariants and explanations."""
         yield from self._lanes.values()
         levels = (level for label_set in self.by_no.values() for level in label_set.levels)
-        yield from (level.suspects for level in levels if level.suspects is not None)
+        for level in levels:
+            yield from level.suspects.values()

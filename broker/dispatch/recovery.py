@@ -67,12 +67,12 @@ def recover_jobs(dispatcher: Dispatcher, rows: Iterable[JobRow]) -> None:
     ledger = dispatcher.ledger
     for row in rows:
         job = _job_of(ledger, row, ledger.policies)
-        ledger.jobs[job.key] = job
+        ledger.jobs.add(job)
         job.lane.level.label_set.live += 1
         ledger.queued_bytes += job.payload_bytes
         ledger.acceptance_no = max(ledger.acceptance_no, row.job_key & ((1 << 40) - 1))
         if job.phase is Phase.AWAY:
-            job.fence_us = ledger.recovering_until_us
+            ledger.fence(job, ledger.recovering_until_us)
             ledger.hold(job, ledger.agents[job.agent])
         if job.state is JobState.QUEUED:
             ledger.enqueue(job)

@@ -175,8 +175,9 @@ def confirm_stop(ledger: Ledger, job: Job, cause: Cause = Cause.STOP_CONFIRMED, 
         ledger.close_attempt(job, f"stopped_{reason}")
     if job.cancel_requested:
         before = job.state
-        ledger.end(job, JobState.CANCELLED, "cancelled")
-        ledger.record(job, before, "cancelled")
+        why = reasons.GROUP_REMOVED if ledger.is_removed else "cancelled"
+        ledger.end(job, JobState.CANCELLED, why, ledger.removed_by)
+        ledger.record(job, before, why, ledger.removed_by)
     elif reason == StopReason.RUN_TIMEOUT:
         job.code, job.message = reasons.RUN_TIMEOUT, f"ran longer than {job.run_timeout_us / SECOND_US:g} s"
         after_failure(ledger, job, retryable=True, reason=reasons.RUN_TIMEOUT)
@@ -191,6 +192,8 @@ def confirm_stop(ledger: Ledger, job: Job, cause: Cause = Cause.STOP_CONFIRMED, 
         ledger.end(job, JobState.FAILED, reasons.KILLED)
         ledger.record(job, before, reasons.KILLED)
     elif reason == StopReason.ACCEPT_TIMEOUT and job.bounces >= job.policy.bounces_max:
+        before = job.state
         ledger.end(job, JobState.DEAD, reasons.BOUNCES_USED)
+        ledger.record(job, before, reasons.BOUNCES_USED)
     else:
         ledger.give_back(job, reason)

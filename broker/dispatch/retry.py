@@ -21,7 +21,7 @@ def after_failure(ledger: Ledger, job: Job, *, retryable: bool, reason: str) -> 
     if job.cancel_requested:
         ledger.end(job, JobState.CANCELLED, reason)
     elif job.failures >= job.policy.failures_max:
-        ledger.end(job, JobState.DEAD, reasons.ATTEMPTS_USED)
+        _give_up(ledger, job, reasons.ATTEMPTS_USED)
     else:
         back_off(ledger, job, reason)
 
@@ -40,9 +40,16 @@ def after_bounce(ledger: Ledger, job: Job, reason: str) -> None:
     """A placement that came to nothing (rows 3, 4, 8): back, or dead when all are used unless cancelled."""
     job.bounces += 1
     if job.bounces >= job.policy.bounces_max and not job.cancel_requested:
-        ledger.end(job, JobState.DEAD, reasons.BOUNCES_USED)
+        _give_up(ledger, job, reasons.BOUNCES_USED)
     else:
         ledger.give_back(job, reason)
+
+
+def _give_up(ledger: Ledger, job: Job, reason: str) -> None:
+    """A budget is used up: the job is a dead letter."""
+    before = job.state
+    ledger.end(job, JobState.DEAD, reason)
+    ledger.record(job, before, reason)
 
 
 CRASHES_ALONE_MAX: Final = 2
@@ -54,6 +61,8 @@ def after_loss(ledger: Ledger, job: Job, agent: Agent, *, crashed: bool) -> None
     before = job.state
     if crashed and job.started_us:
         ledger.crashed(job, agent)
+    elif crashed:
+        job.bounces += 1  # it may have started before anybody heard of it: without a count it could do so for ever
     if job.cancel_requested:
         ledger.give_back(job, reasons.AGENT_LOST)
     elif job.policy.on_loss is OnLoss.FAIL:
@@ -65,7 +74,8 @@ def after_loss(ledger: Ledger, job: Job, agent: Agent, *, crashed: bool) -> None
         ledger.record(job, before, reasons.AGENT_LOST)
         ledger.arm_job(job)
     elif job.crashes >= job.policy.crashes_max and job.crashes_alone >= min(CRASHES_ALONE_MAX, job.policy.crashes_max):
-        ledger.end(job, JobState.DEAD, reasons.CRASHED_AGENTS)
-        ledger.record(job, before, reasons.CRASHED_AGENTS)
+        _give_up(ledger, job, reasons.CRASHED_AGENTS)
+    elif job.bounces >= job.policy.bounces_max:
+        _give_up(ledger, job, reasons.BOUNCES_USED)
     else:
         ledger.give_back(job, reasons.AGENT_LOST)

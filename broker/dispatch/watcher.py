@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from broker.dispatch.dispatcher import Dispatcher
-from broker.dispatch.invariants import Violation, check, jobs_of, owners
+from broker.dispatch.invariants import Violation, check, owners
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.messages import (
     AcceptOutcome,
@@ -31,6 +31,7 @@ from broker.dispatch.model import (
     JobKey,
     JobState,
     Phase,
+    Placing,
     Spread,
 )
 from broker.dispatch.placement import may_take
@@ -99,7 +100,7 @@ class Watcher:
             (6, self._past(event)),
             (7, self._final(new)),
             (8, self._answers(event, new)),
-            (15, self._least_loaded(assigns)),
+            (15, self._chosen_right(assigns)),
         ):
             self.violations += [Violation(number, text) for text in judge]
         for assign in assigns:
@@ -173,8 +174,8 @@ class Watcher:
         if received != answered:
             yield f"outcomes {sorted(received)} were acknowledged as {sorted(answered)}"
 
-    def _least_loaded(self, assigns: list[AssignJob]) -> Iterator[str]:
-        """15: the chosen agent has the lowest load of all with room that may take the job; ties by last assignment.
+    def _chosen_right(self, assigns: list[AssignJob]) -> Iterator[str]:
+        """15: the agent is the one that the policy says, of all with room that may take the job.
 
         The agent of the job's previous attempt is chosen only if there is no other (where agents fail over in order: no
         other of the first rank that works). Loads before each placement are
@@ -194,17 +195,33 @@ class Watcher:
                 first_rank = min(one.rank for one in ledger.agents.values() if may_take(job, one))
                 able = [one for one in able if one.rank == first_rank]
             others = [one for one in able if one.no != self._agents.get(job.key)]
-            first = min(others or able, key=lambda one: self._rank(one, held[one.no]), default=None)
-            if first is not chosen:
-                yield f"job {job.key} went to agent {chosen.no}, the least loaded was {first and first.no}"
+            yield from self._judge_choice(job, chosen, others or able, held)
             held[chosen.no] += 1
             suspects[chosen.no] += job.is_suspect
             self._placements += 1
             self._assigned[chosen.no] = self._placements
 
+    def _judge_choice(self, job: Job, chosen: Agent, able: list[Agent], held: dict[AgentNo, int]) -> Iterator[str]:
+        """One placement: the first by load or by turn, or one of the first so many that chance may have drawn."""
+        policy = self.dispatcher.ledger.policy
+        ranked = sorted(able, key=lambda one: self._rank(one, held[one.no]))
+        if policy.placing in (Placing.LEAST_LOADED, Placing.ROUND_ROBIN):
+            if ranked[:1] != [chosen]:
+                first = ranked[0].no if ranked else None
+                yield f"job {job.key} went to agent {chosen.no}, {policy.placing} would have been {first}"
+            return
+        if policy.spread is Spread.SPILL:
+            ranked = [one for one in ranked if one.rank == ranked[0].rank]
+        drawn = 1 if policy.placing is Placing.RANDOM else policy.placing_choices
+        # Whoever is the best of d that were drawn is at least as good as d - 1 others.
+        if chosen not in ranked[: max(1, len(ranked) - drawn + 1)]:
+            yield f"job {job.key} went to agent {chosen.no}, which is not the best of any {drawn} with room"
+
     def _rank(self, agent: Agent, held: int) -> tuple[int, int, int, int]:
-        is_ranked = self.dispatcher.ledger.policy.spread is not Spread.BALANCED
-        return agent.rank if is_ranked else 0, (held << 20) // agent.slots, self._assigned.get(agent.no, 0), agent.no
+        policy = self.dispatcher.ledger.policy
+        rank = agent.rank if policy.spread is not Spread.BALANCED else 0
+        load = 0 if policy.placing is Placing.ROUND_ROBIN else (held << 20) // agent.slots
+        return rank, load, self._assigned.get(agent.no, 0), agent.no
 
     # --- asked for by a driver --------------------------------------------------------------------------------------
 
@@ -255,9 +272,13 @@ def _durable(dispatcher: Dispatcher) -> dict[JobKey, JobRow]:
     return rows
 
 
-def _lanes(ledger: Ledger) -> dict[tuple[int, int, str, str], list[JobKey]]:
+def _lanes(ledger: Ledger) -> dict[tuple[int, int, str, str, bool], list[JobKey]]:
+    """The order of every lane, those of suspects included, under what makes it another than the others."""
+    ordinary = set(map(id, ledger.queue.lanes.values()))
     return {
-        key: [job.key for job in sorted(jobs_of(lane), key=lambda job: (job.order_us, job.key))]
-        for key, lane in ledger.queue.lanes.items()
-        if len(lane)
+        (lane.level.label_set.no, lane.level.number, lane.fairness, lane.limit_key, id(lane) in ordinary): [
+            job.key for job in sorted(lane, key=lambda job: (job.order_us, job.key))
+        ]
+        for lane in ledger.queue.all_lanes()
+        if lane.size
     }

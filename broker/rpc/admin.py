@@ -1,154 +1,131 @@
-"""The admin service: organisations, groups, environments and agents, as far as they are built.
+"""The admin service: organisations, groups, environments and agents are made, read, changed and removed.
 
-Made and read here, agents also drained, disabled and removed; changing, and removing all else, answer UNIMPLEMENTED
-with a sentence. What the store cannot keep yet is refused too: a value that is silently dropped is worse than an error.
+What the store cannot keep yet is refused: a value that is silently dropped is worse than an error.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final
 
 import grpc.aio
-from google.protobuf.message import Message
 
 from broker.control.acts import AgentActs
-from broker.control.directory import Directory
-from broker.control.filters import FilterValue, ordered, select
+from broker.control.directory import MANAGED, Directory
+from broker.control.edits import Edits
 from broker.control.names import split_agent, split_parent
-from broker.control.resources import AgentView, Resources
-from broker.errors import ChangedError, NotBuiltError, NotFoundError
-from broker.rpc import pages
+from broker.control.removals import Removals
+from broker.control.resources import AgentView, GroupView, Resources, managed
 from broker.rpc.admin_convert import (
     DRAIN_ENDS,
     DRAIN_THENS,
+    INACTIVE_WORDS,
     KIND_WORDS,
+    MODE_WORDS,
     agent_of,
     environment_of,
     explanation_of,
+    group_in,
     group_of,
+    logs_centrally,
     organisation_of,
 )
+from broker.rpc.changes import (
+    agent_change,
+    environment_change,
+    group_change,
+    organisation_change,
+    refuse_unkept,
+    unchanged,
+)
+from broker.rpc.lists import ListedAgent, page_of
+from broker.store.base import EnvironmentRow, GroupRules, OrganisationRow
 from protos.mesh.v1 import admin_service_pb2 as pb
 from protos.mesh.v1 import admin_service_pb2_grpc
 
 Context = grpc.aio.ServicerContext[Any, Any]
-ItemT = TypeVar("ItemT", bound=Message)
-Field = Callable[[Any], Any]
 
 ALL_GROUPS: Final = "-"
-
-
-def _text(name: str) -> Field:
-    return lambda item: getattr(item, name)
-
-
-def _word(name: str, enum: Any, prefix: str) -> Field:
-    return lambda item: enum.Name(getattr(item, name)).removeprefix(prefix).lower()
-
-
-def _time(name: str) -> Field:
-    return lambda item: getattr(item, name).ToMicroseconds() if item.HasField(name) else None
-
-
-def _flag(name: str) -> Field:
-    return lambda item: str(getattr(item, name)).lower()
-
-
-_AGENT_STATUS: Final = _word("status", pb.AgentStatus, "AGENT_STATUS_")
-_GROUP_STATUS: Final = _word("status", pb.GroupStatus, "GROUP_STATUS_")
-_NAMED: Final = {"name": _text("name"), "display_name": _text("display_name")}
-_DESCRIBED: Final = {**_NAMED, "description": _text("description")}
-
-FILTERS: Final[Mapping[type[Message], Mapping[str, Callable[[Any], FilterValue]]]] = {
-    pb.Organization: _NAMED,
-    pb.Environment: {**_DESCRIBED, "target_group": _text("target_group")},
-    pb.Group: {
-        **_DESCRIBED,
-        "kind": _word("kind", pb.GroupKind, "GROUP_KIND_"),
-        "status": _GROUP_STATUS,
-        "central_logging": _flag("central_logging"),
-    },
-    pb.Agent: {
-        **_NAMED,
-        "status": _AGENT_STATUS,
-        **{name: _text(name) for name in ("version", "host", "ip", "os", "operations")},
-        "labels": lambda agent: [f"{key}={value}" for key, value in agent.labels.items()],
-    },
-}
-ORDERS: Final[Mapping[type[Message], Mapping[str, Field]]] = {
-    pb.Organization: {**_NAMED, "created_at": _time("created_at")},
-    pb.Environment: {**_NAMED, "target_group": _text("target_group"), "created_at": _time("created_at")},
-    pb.Group: {
-        **_DESCRIBED,
-        "central_logging": _flag("central_logging"),
-        "status": _GROUP_STATUS,
-        "agents_active": _text("agents_active"),
-        "agents_total": _text("agents_total"),
-        "created_at": _time("created_at"),
-    },
-    pb.Agent: {
-        **_NAMED,
-        "status": _AGENT_STATUS,
-        **{name: _text(name) for name in ("version", "host", "ip", "os", "slots", "live")},
-        "last_heard_at": _time("last_heard_at"),
-        "created_at": _time("created_at"),
-    },
-}
-
-
-def _not_built(method: str) -> Callable[..., Awaitable[NoReturn]]:
-    async def refuse(self: object, request: object, context: Context) -> NoReturn:
-        raise NotBuiltError(f"{method} is not served by this version; docs/roadmap.md says what comes")
-
-    return refuse
 
 
 class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     """Serves `mesh.v1.AdminService` on the API port."""
 
-    def __init__(self, resources: Resources, directory: Directory, acts: AgentActs) -> None:
+    def __init__(
+        self, resources: Resources, directory: Directory, acts: AgentActs, edits: Edits, removals: Removals
+    ) -> None:
         self._resources = resources
         self._directory = directory
         self._acts = acts
+        self._edits = edits
+        self._removals = removals
 
     # --- organisations ----------------------------------------------------------------------------------------------
 
     async def CreateOrganization(self, request: pb.CreateOrganizationRequest, context: Context) -> pb.Organization:
         """Make an organisation."""
         wanted = request.organization
-        _refuse_unkept("organization", wanted, "description")
         row = await self._resources.create_organisation(
-            request.organization_id, wanted.display_name, validate_only=request.validate_only
+            request.organization_id,
+            wanted.display_name,
+            description=wanted.description,
+            validate_only=request.validate_only,
         )
-        return organisation_of(row)
+        return self._organisation_of(row)
 
     async def GetOrganization(self, request: pb.GetOrganizationRequest, context: Context) -> pb.Organization:
         """One organisation."""
-        return organisation_of(self._directory.organisation(split_parent(request.name)[0]))
+        return self._organisation_of(self._directory.organisation(split_parent(request.name)[0]))
 
     async def ListOrganizations(
         self, request: pb.ListOrganizationsRequest, context: Context
     ) -> pb.ListOrganizationsResponse:
         """All organisations."""
-        found = [organisation_of(row) for row in self._directory.organisations()]
-        page, token, total = _page(found, pb.Organization, request, "")
+        found = [self._organisation_of(row) for row in self._directory.organisations()]
+        page, token, total = page_of(found, pb.Organization, request, "")
         return pb.ListOrganizationsResponse(organizations=page, next_page_token=token, total_size=total)
+
+    async def UpdateOrganization(self, request: pb.UpdateOrganizationRequest, context: Context) -> pb.Organization:
+        """Change what people read of an organisation."""
+        name = request.organization.name
+        row = await self._edits.organisation(
+            split_parent(name)[0],
+            organisation_change(request),
+            check=unchanged(name, request.organization.etag, self._organisation_of),
+            validate_only=request.validate_only,
+        )
+        return self._organisation_of(row)
+
+    async def DeleteOrganization(
+        self, request: pb.DeleteOrganizationRequest, context: Context
+    ) -> pb.DeleteOrganizationResponse:
+        """Remove an organisation with all that it has."""
+        loss = await self._removals.organisation(
+            split_parent(request.name)[0],
+            check=unchanged(request.name, request.etag, self._organisation_of),
+            force=request.force,
+            validate_only=request.validate_only,
+        )
+        return pb.DeleteOrganizationResponse(
+            groups=loss.groups, environments=loss.environments, agents=loss.agents, jobs=loss.jobs
+        )
+
+    def _organisation_of(self, row: OrganisationRow) -> pb.Organization:
+        return organisation_of(row, self._directory)
 
     # --- groups -----------------------------------------------------------------------------------------------------
 
     async def CreateGroup(self, request: pb.CreateGroupRequest, context: Context) -> pb.Group:
         """Make a group; it takes agents and jobs as soon as this is answered."""
         wanted = request.group
-        _refuse_unkept("group", wanted, "policy")
-        if wanted.inactive_jobs == pb.INACTIVE_JOBS_REFUSE:
-            raise NotBuiltError("group.inactive_jobs: jobs of an inactive group always wait in this version")
+        refuse_unkept("group", wanted, "policy")
         organisation = split_parent(request.parent)[0]
+        if KIND_WORDS[wanted.kind] == MANAGED:
+            raise managed(f"{request.parent}/groups/{request.group_id or '-'}")
         view = await self._resources.create_group(
             organisation,
             request.group_id,
             wanted.display_name,
             description=wanted.description,
-            kind=KIND_WORDS[wanted.kind],
-            central_logging=wanted.central_logging or not wanted.HasField("central_logging"),
+            central_logging=logs_centrally(wanted),
+            rules=GroupRules(MODE_WORDS[wanted.mode], INACTIVE_WORDS[wanted.inactive_jobs]),
             validate_only=request.validate_only,
         )
         return group_of(view, organisation)
@@ -162,8 +139,37 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         """Groups of an organisation."""
         organisation = split_parent(request.parent)[0]
         found = [group_of(view, organisation) for view in self._resources.groups(organisation)]
-        page, token, total = _page(found, pb.Group, request, request.parent)
+        page, token, total = page_of(found, pb.Group, request, request.parent)
         return pb.ListGroupsResponse(groups=page, next_page_token=token, total_size=total)
+
+    async def UpdateGroup(self, request: pb.UpdateGroupRequest, context: Context) -> pb.Group:
+        """Change a private group."""
+        name = request.group.name
+        organisation, _, group = split_parent(name)
+
+        def of(view: GroupView) -> pb.Group:
+            return group_of(view, organisation)
+
+        view = await self._edits.group(
+            organisation,
+            group,
+            group_change(request),
+            check=unchanged(name, request.group.etag, of),
+            validate_only=request.validate_only,
+        )
+        return of(view)
+
+    async def DeleteGroup(self, request: pb.DeleteGroupRequest, context: Context) -> pb.DeleteGroupResponse:
+        """Remove a private group with its agents; its live jobs are cancelled."""
+        organisation, _, group = split_parent(request.name)
+        loss = await self._removals.group(
+            organisation,
+            group,
+            check=unchanged(request.name, request.etag, lambda view: group_of(view, organisation)),
+            force=request.force,
+            validate_only=request.validate_only,
+        )
+        return pb.DeleteGroupResponse(agents=loss.agents, environments=loss.environments, jobs=loss.jobs)
 
     # --- environments -----------------------------------------------------------------------------------------------
 
@@ -176,8 +182,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             request.environment_id,
             wanted.display_name,
             description=wanted.description,
-            target=_group_in(organisation, wanted.target_group) if wanted.target_group else "",
-            groups=[_group_in(organisation, group) for group in wanted.groups],
+            target=group_in(organisation, wanted.target_group) if wanted.target_group else "",
+            groups=[group_in(organisation, group) for group in wanted.groups],
             validate_only=request.validate_only,
         )
         return environment_of(row, organisation, self._directory)
@@ -194,18 +200,53 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         organisation = split_parent(request.parent)[0]
         rows = self._directory.environments(organisation)
         found = [environment_of(row, organisation, self._directory) for row in rows]
-        page, token, total = _page(found, pb.Environment, request, request.parent)
+        page, token, total = page_of(found, pb.Environment, request, request.parent)
         return pb.ListEnvironmentsResponse(environments=page, next_page_token=token, total_size=total)
+
+    async def UpdateEnvironment(self, request: pb.UpdateEnvironmentRequest, context: Context) -> pb.Environment:
+        """Change an environment."""
+        name = request.environment.name
+        organisation, _, environment = split_parent(name)
+
+        def of(row: EnvironmentRow) -> pb.Environment:
+            return environment_of(row, organisation, self._directory)
+
+        row = await self._edits.environment(
+            organisation,
+            environment,
+            environment_change(request, organisation),
+            check=unchanged(name, request.environment.etag, of),
+            validate_only=request.validate_only,
+        )
+        return of(row)
+
+    async def DeleteEnvironment(
+        self, request: pb.DeleteEnvironmentRequest, context: Context
+    ) -> pb.DeleteEnvironmentResponse:
+        """Remove an environment; accepted jobs run on."""
+        organisation, _, environment = split_parent(request.name)
+        loss = await self._removals.environment(
+            organisation,
+            environment,
+            check=unchanged(request.name, request.etag, lambda row: environment_of(row, organisation, self._directory)),
+            validate_only=request.validate_only,
+        )
+        return pb.DeleteEnvironmentResponse(groups=loss.groups)
 
     # --- agents -----------------------------------------------------------------------------------------------------
 
     async def CreateAgent(self, request: pb.CreateAgentRequest, context: Context) -> pb.Agent:
         """Announce an agent; it awaits its set-up until it connects."""
         wanted = request.agent
-        _refuse_unkept("agent", wanted, "description", "operator_labels")
+        refuse_unkept("agent", wanted, "operator_labels", "rank")
         organisation, _, group = split_parent(request.parent)
         view = await self._resources.create_agent(
-            organisation, group, request.agent_id, wanted.display_name, validate_only=request.validate_only
+            organisation,
+            group,
+            request.agent_id,
+            wanted.display_name,
+            description=wanted.description,
+            validate_only=request.validate_only,
         )
         return agent_of(view, request.parent)
 
@@ -217,16 +258,28 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         """Agents of a group, or of all groups."""
         organisation, _, group = split_parent(request.parent)
         views = self._resources.agents(organisation, "" if group == ALL_GROUPS else group)
-        found = [self._agent_of(view) for view in views]
-        page, token, total = _page(found, pb.Agent, request, request.parent)
-        return pb.ListAgentsResponse(agents=page, next_page_token=token, total_size=total)
+        found = [ListedAgent(self._agent_name(view), view) for view in views]
+        page, token, total = page_of(found, pb.Agent, request, request.parent)
+        agents = [self._agent_of(one.view) for one in page]
+        return pb.ListAgentsResponse(agents=agents, next_page_token=token, total_size=total)
+
+    async def UpdateAgent(self, request: pb.UpdateAgentRequest, context: Context) -> pb.Agent:
+        """Change what people call an agent, or its rank."""
+        view = await self._acts.edit(
+            split_agent(request.agent.name),
+            agent_change(request),
+            check=unchanged(request.agent.name, request.agent.etag, self._agent_of),
+            validate_only=request.validate_only,
+        )
+        return self._agent_of(view)
 
     async def DeleteAgent(self, request: pb.DeleteAgentRequest, context: Context) -> pb.DeleteAgentResponse:
         """Remove an agent that does not run. What it still says is refused; its name is free for `CreateAgent`."""
-        path = split_agent(request.name)
-        if request.etag and request.etag != self._agent_of(self._resources.agent(*path)).etag:
-            raise ChangedError(f"{request.name} has changed since it was read; look again", resource=request.name)
-        attempts = await self._acts.remove(path, validate_only=request.validate_only)
+        attempts = await self._acts.remove(
+            split_agent(request.name),
+            check=unchanged(request.name, request.etag, self._agent_of),
+            validate_only=request.validate_only,
+        )
         return pb.DeleteAgentResponse(attempts=attempts)
 
     async def DrainAgent(self, request: pb.DrainAgentRequest, context: Context) -> pb.Agent:
@@ -263,39 +316,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         view, said = self._acts.explain(path)
         return explanation_of(said, view.agent, path[0])
 
+    def _agent_name(self, view: AgentView) -> str:
+        return f"{self._directory.group_name(view.name.group_no)}/agents/{view.name.agent_id}"
+
     def _agent_of(self, view: AgentView) -> pb.Agent:
         return agent_of(view, self._directory.group_name(view.name.group_no))
-
-    # --- not built yet ----------------------------------------------------------------------------------------------
-
-    UpdateOrganization = _not_built("UpdateOrganization")
-    DeleteOrganization = _not_built("DeleteOrganization")
-    UpdateEnvironment = _not_built("UpdateEnvironment")
-    DeleteEnvironment = _not_built("DeleteEnvironment")
-    UpdateGroup = _not_built("UpdateGroup")
-    DeleteGroup = _not_built("DeleteGroup")
-    UpdateAgent = _not_built("UpdateAgent")
-
-
-def _page(found: list[ItemT], kind: type[ItemT], request: Any, parent: str) -> tuple[Sequence[ItemT], str, int]:
-    """What of a list is asked for: filtered, ordered (by name if nothing else is said), a page of it."""
-    by_name = sorted(found, key=_text("name"))
-    chosen = ordered(select(by_name, request.filter, FILTERS[kind]), request.order_by, ORDERS[kind])
-    query = (parent, request.filter, request.order_by)
-    page, token = pages.page_of(chosen, request.page_size, request.page_token, *query)
-    return page, token, len(chosen)
-
-
-def _group_in(organisation: str, name: str) -> str:
-    """The id of a group that must be of this organisation: any other is answered like one that does not exist."""
-    owner, _, group = split_parent(name)
-    if owner != organisation:
-        raise NotFoundError(f"there is no {name}", resource=name)
-    return group
-
-
-def _refuse_unkept(what: str, message: Any, *names: str) -> None:
-    set_names = {field.name for field, _ in message.ListFields()}
-    for name in names:
-        if name in set_names:
-            raise NotBuiltError(f"{what}.{name} cannot be kept by this version; leave it out")

@@ -4,10 +4,13 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from broker.control.directory import Directory
+from broker.control.names import split_parent
 from broker.control.presence import Machine
-from broker.control.resources import AgentView, GroupView
+from broker.control.resources import REFUSE, WAIT, AgentView, GroupView
+from broker.control.status import SYNONYMS
 from broker.dispatch.explain import AgentExplanation
-from broker.dispatch.model import Admin, Agent, DrainEnd, DrainThen, Phase
+from broker.dispatch.model import Admin, Agent, DrainEnd, DrainThen, Phase, Spread
+from broker.errors import NotFoundError
 from broker.rpc.job_convert import uuid_text
 from broker.store.base import EnvironmentRow, OrganisationRow
 from protos.mesh.v1 import admin_service_pb2 as pb
@@ -26,6 +29,17 @@ KIND_WORDS: Final = {
     pb.GROUP_KIND_PRIVATE: "private",
     pb.GROUP_KIND_MANAGED: "managed",
 }
+MODE_WORDS: Final = {
+    pb.GROUP_MODE_UNSPECIFIED: "",
+    pb.GROUP_MODE_BALANCED: Spread.BALANCED.value,
+    pb.GROUP_MODE_ORDERED: Spread.ORDERED.value,
+    pb.GROUP_MODE_SPILL: Spread.SPILL.value,
+}
+INACTIVE_WORDS: Final = {
+    pb.INACTIVE_JOBS_UNSPECIFIED: WAIT,
+    pb.INACTIVE_JOBS_WAIT: WAIT,
+    pb.INACTIVE_JOBS_REFUSE: REFUSE,
+}
 DRAIN_ENDS: Final = {agent_pb.DRAIN_MODE_STOP: DrainEnd.STOP, agent_pb.DRAIN_MODE_PAUSE: DrainEnd.PAUSE}
 DRAIN_THENS: Final = {
     agent_pb.DRAIN_THEN_UNSPECIFIED: DrainThen.FINISH,
@@ -35,10 +49,31 @@ DRAIN_THENS: Final = {
 }
 
 
-def organisation_of(row: OrganisationRow) -> pb.Organization:
-    """An organisation."""
+def group_in(organisation: str, name: str) -> str:
+    """The id of a group that must be of this organisation: any other is answered like one that does not exist."""
+    owner, _, group = split_parent(name)
+    if owner != organisation:
+        raise NotFoundError(f"there is no {name}", resource=name)
+    return group
+
+
+def logs_centrally(group: pb.Group) -> bool:
+    """What a request says of central logging: on unless it is switched off."""
+    return group.central_logging or not group.HasField("central_logging")
+
+
+def organisation_of(row: OrganisationRow, directory: Directory) -> pb.Organization:
+    """An organisation with what its plan allows and what it has."""
+    plan = directory.plan(row.slug)
+    is_there = bool(row.org_no)  # one that was only checked has nothing
     organization = pb.Organization(
-        name=f"organizations/{row.slug}", display_name=row.display_name, etag=_etag(row.slug, row.display_name)
+        name=f"organizations/{row.slug}",
+        display_name=row.display_name,
+        description=row.description,
+        etag=_etag(row.created_us, row.slug, row.display_name, row.description),
+        limits=pb.OrganizationLimits(groups_max=plan.groups_max, agents_max=plan.agents_max, contact=plan.contact),
+        groups_total=directory.private_groups(row.slug) if is_there else 0,
+        agents_total=directory.private_agents(row.slug) if is_there else 0,
     )
     organization.created_at.FromMicroseconds(row.created_us)
     return organization
@@ -54,12 +89,25 @@ def group_of(view: GroupView, organisation: str) -> pb.Group:
         description=row.description,
         kind=_KINDS[row.kind],
         central_logging=row.central_logging,
-        status=pb.GROUP_STATUS_ACTIVE if view.agents_active else pb.GROUP_STATUS_INACTIVE,
+        status=pb.GroupStatus.Value(f"GROUP_STATUS_{view.status.upper()}"),
         agents_active=view.agents_active,
         agents_total=view.agents_total,
-        inactive_jobs=pb.INACTIVE_JOBS_WAIT,
+        inactive_jobs=pb.InactiveJobs.Value(f"INACTIVE_JOBS_{row.inactive_jobs.upper()}"),
+        mode=pb.GroupMode.Value(f"GROUP_MODE_{row.mode.upper()}"),
+        jobs_waiting=view.jobs_waiting,
+        jobs_running=view.jobs_running,
+        warnings=[pb.GroupWarning(code=warning.code, message=warning.text) for warning in view.warnings],
         environments=[f"{prefix}/environments/{environment.slug}" for environment in view.environments],
-        etag=_etag(row.slug, row.display_name, row.description, row.kind, str(row.central_logging)),
+        etag=_etag(
+            row.created_us,
+            row.slug,
+            row.display_name,
+            row.description,
+            row.kind,
+            str(row.central_logging),
+            row.mode,
+            row.inactive_jobs,
+        ),
     )
     group.created_at.FromMicroseconds(row.created_us)
     return group
@@ -75,7 +123,7 @@ def environment_of(row: EnvironmentRow, organisation: str, directory: Directory)
         description=row.description,
         target_group=target,
         groups=groups,
-        etag=_etag(row.slug, row.display_name, row.description, target, *groups),
+        etag=_etag(row.created_us, row.slug, row.display_name, row.description, target, *groups),
     )
     environment.created_at.FromMicroseconds(row.created_us)
     return environment
@@ -86,11 +134,21 @@ def agent_of(view: AgentView, group_name: str) -> pb.Agent:
     agent, machine = view.agent, view.machine
     message = pb.Agent(
         name=f"{group_name}/agents/{view.name.agent_id}",
-        display_name=view.name.agent_id,
+        display_name=view.words.display_name,
+        description=view.words.description,
+        rank=agent.rank,
+        status_synonyms=SYNONYMS[view.status],
         status=pb.AgentStatus.Value(f"AGENT_STATUS_{view.status.upper()}"),
         operations=sorted(agent.operations),
         labels=dict(label.split("=", 1) for label in agent.labels),
-        etag=_etag(view.name.agent_id, agent.admin),
+        etag=_etag(
+            agent.created_us,
+            view.name.agent_id,
+            agent.admin,
+            view.words.display_name,
+            view.words.description,
+            str(agent.rank),
+        ),
         version=machine.version,
         host=machine.host,
         pid=machine.pid,
@@ -158,5 +216,6 @@ def explanation_of(said: AgentExplanation, agent: Agent, organisation: str) -> p
     return response
 
 
-def _etag(*values: str) -> str:
-    return blake2b("\0".join(values).encode(), digest_size=ETAG_BYTES).hexdigest()
+def _etag(created_us: int, *values: str) -> str:
+    """Of what is made again under the same name, it is another one."""
+    return blake2b("\0".join([str(created_us), *values]).encode(), digest_size=ETAG_BYTES).hexdigest()

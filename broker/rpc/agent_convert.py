@@ -73,6 +73,7 @@ CANCEL_REASONS: Final = {
     StopReason.DRAIN_KILL: agent_pb.CANCEL_REASON_DRAIN_KILL,
     StopReason.DISABLED: agent_pb.CANCEL_REASON_AGENT_DISABLED,
     StopReason.REMOVED: agent_pb.CANCEL_REASON_AGENT_REMOVED,
+    StopReason.GROUP_REMOVED: agent_pb.CANCEL_REASON_GROUP_REMOVED,
 }
 _DRAIN_MODES: Final = {
     DrainEnd.STOP: agent_pb.DRAIN_MODE_STOP,

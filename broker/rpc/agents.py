@@ -6,6 +6,7 @@ dead agent (`broker.rpc.intake`, `broker.rpc.sessions`).
 
 import asyncio
 import itertools
+from collections import defaultdict
 from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Final
@@ -19,6 +20,7 @@ from broker.dispatch.messages import SessionClosed, WelcomeAgent
 from broker.dispatch.model import NO_AGENT, NO_SESSION, AgentNo, GroupNo, SessionId
 from broker.engine import Engine
 from broker.errors import AgentError, MalformedError, NotFoundError
+from broker.observe.traffic import Traffic
 from broker.rpc.agent_convert import AgentFrames, machine_of, welcome_of
 from broker.rpc.intake import Frames, HelloRate, Intake
 from broker.rpc.principals import AgentPrincipal, principal_of
@@ -30,6 +32,8 @@ from protos.mesh.v1 import agent_service_pb2_grpc
 HELLO_WAIT_S: Final = 5.0
 GO_AWAY_WAIT_S: Final = 2.0
 END_WAIT_S: Final = 0.5
+LAST_FRAME_WAIT_S: Final = 0.2
+"""How long a frame that is being written may take to leave before the call ends; an agent may not read at all."""
 
 log = structlog.get_logger()
 
@@ -46,6 +50,8 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         self._grace_us = settings.dispatch.operation_policy().cancel_grace_us
         self._hellos = HelloRate(settings.limits.hellos_per_s)
         self._numbers = itertools.count(1)
+        self.traffic: defaultdict[GroupNo, Traffic] = defaultdict(Traffic)
+        """What passes on the streams, by group."""
         self._sessions: dict[SessionId, Session] = {}
         self._emptied = asyncio.Event()
         self._leaving = ""
@@ -101,7 +107,10 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
             if not self._sessions:
                 self._emptied.set()
             self._engine.detach(session_no)
-            self._engine.post(group, SessionClosed(agent, session_no))
+            if not self._leaving:
+                # A stop is ours, not the agent's: it comes back to the next broker with what it holds. What it has
+                # not accepted yet would go to another agent at once, and run twice.
+                self._engine.post(group, SessionClosed(agent, session_no))
             log.debug("session.ended", agent=principal.agent, session=session_no)
         if session.ending is not None:
             await _end(context, *session.ending)
@@ -156,6 +165,7 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
             frame_bytes_max=limits.frame_bytes_max,
             now_us=self._engine.clock.now_us,
             welcome=welcome,
+            traffic=self.traffic[group],
         )
 
     def _intake(self, group: GroupNo, session: Session) -> Intake:
@@ -177,6 +187,8 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
             for task in tasks:
                 if task.done():
                     task.result()
+            session.leave()
+            await asyncio.wait((writer,), timeout=LAST_FRAME_WAIT_S)
         except grpc.aio.InternalError:
             log.debug("session.broke", session=session.session)  # a frame could not be written: the peer is gone
         finally:

@@ -64,11 +64,13 @@ class Intake:
 
         Raises MalformedError. The first frame may wait for as long as it takes: no lease has begun yet.
         """
+        self._session.traffic.received += 1
         self._answer_heartbeat(first)
         await self._deliver(first)
         if self._take_goodbye(first):
             return
         async for frame in requests:
+            self._session.traffic.received += 1
             self._engine.heard(self._group, self._session.agent, self._session.session)
             self._answer_heartbeat(frame)
             await self._take(frame)

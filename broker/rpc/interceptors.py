@@ -43,6 +43,7 @@ PATTERN_WORDS: Final = {
 # Handlers of grpc are generic in ways that its stubs do not say; what goes through here is looked at, never used.
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Context = grpc.aio.ServicerContext[Any, Any]
+OnInvalid = Callable[[InvalidMessageError], None]
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 
 
@@ -73,14 +74,20 @@ class CheckedMessages:
 
 
 class ContractInterceptor(grpc.aio.ServerInterceptor):
-    """Holds every call to the contract, and says every error as `broker.rpc.status` does."""
+    """Holds every call to the contract, and says every error as `broker.rpc.status` does.
+
+    `on_invalid` hears of requests that break its rules; each message of a stream is its handler's to tell.
+    """
+
+    def __init__(self, on_invalid: OnInvalid | None = None) -> None:
+        self._on_invalid = on_invalid
 
     async def intercept_service(
         self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails
     ) -> "Handler | None":
         """The handler of the method, wrapped."""
         handler = await continuation(handler_call_details)
-        return None if handler is None else _wrapped(handler)
+        return None if handler is None else _wrapped(handler, self._on_invalid)
 
 
 def checked(message: object) -> Message:
@@ -119,7 +126,7 @@ def path_of(violation: protovalidate.Violation) -> str:
     return path
 
 
-def _wrapped(handler: Handler) -> Handler:
+def _wrapped(handler: Handler, on_invalid: OnInvalid | None) -> Handler:
     deserializer = _safe(handler.request_deserializer)
     if handler.stream_stream is not None:
         behavior = _streaming(handler.stream_stream, is_request_stream=True)
@@ -130,7 +137,7 @@ def _wrapped(handler: Handler) -> Handler:
     if handler.unary_stream is not None:
         behavior = _streaming(handler.unary_stream, is_request_stream=False)
         return grpc.unary_stream_rpc_method_handler(behavior, deserializer, handler.response_serializer)
-    unary = _single(handler.unary_unary, is_request_stream=False)
+    unary = _single(handler.unary_unary, is_request_stream=False, on_invalid=on_invalid)
     return grpc.unary_unary_rpc_method_handler(unary, deserializer, handler.response_serializer)
 
 
@@ -150,13 +157,15 @@ def _request(request: Any, *, is_stream: bool) -> Any:
     return CheckedMessages(request) if is_stream else checked(request)
 
 
-def _single(behavior: Any, *, is_request_stream: bool) -> Any:
+def _single(behavior: Any, *, is_request_stream: bool, on_invalid: OnInvalid | None = None) -> Any:
     async def serve(request: Any, context: Context) -> Any:
         try:
             return await behavior(_request(request, is_stream=is_request_stream), context)
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
+            if on_invalid is not None and isinstance(error, InvalidMessageError):
+                on_invalid(error)
             await abort(context, error)
 
     return serve

@@ -11,6 +11,7 @@ from sys import intern
 from typing import Final, Protocol
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from uuid_utils import uuid7
 
@@ -18,6 +19,7 @@ from broker.dispatch.messages import JobSubmitted
 from broker.dispatch.model import AgentNo, GroupNo, JobState, OperationPolicy
 from broker.errors import MalformedError
 from broker.store.base import Body, JobRecord
+from broker.store.timeline import attempts_of, transitions_of
 from protos.mesh.v1 import job_pb2
 from protos.mesh.v1 import job_service_pb2 as pb
 
@@ -26,6 +28,8 @@ DEFAULT_LEVEL: Final = 3
 SECOND_US: Final = 1_000_000
 TIME_MAX_US: Final = 10 * 366 * 86_400 * SECOND_US
 """The longest delay or limit: ten years. Beyond it sums leave what a store and a timestamp can hold."""
+COMMENT: Final = ": "
+"""Between who did something and what was said about it, in the actor of a transition."""
 EMPTY_BODY: Final = Body(b"")
 _STATES: Final = {state: job_pb2.JobState.Value(f"JOB_STATE_{state.upper()}") for state in JobState}
 _FAILED: Final = frozenset({JobState.FAILED, JobState.DEAD})
@@ -91,7 +95,7 @@ def submission_of(
     return _rare_submission(spec, ticket, job_id, policy, environment_no, now_us)
 
 
-def repeat_of(record: JobRecord, ticket: int, policy: OperationPolicy) -> JobSubmitted:
+def repeat_of(record: JobRecord, ticket: int, policy: OperationPolicy, job_id: bytes = b"") -> JobSubmitted:
     """A new job that repeats a finished one: the same content and limits under a new id, with nothing of its past.
 
     What had a delay starts at once, and a business key stays with the first job.
@@ -99,7 +103,7 @@ def repeat_of(record: JobRecord, ticket: int, policy: OperationPolicy) -> JobSub
     row = record.row
     return JobSubmitted(
         ticket,
-        uuid7().bytes,
+        job_id or uuid7().bytes,
         intern(row.operation),
         policy,
         row.digest,
@@ -228,6 +232,7 @@ def job_of(record: JobRecord, names: Names) -> job_pb2.Job:
         cancel_requested=bool(row.cancel_requested),
         checkpoint=record.checkpoint,
         idempotency_key=record.idempotency_key,
+        payload_bytes=row.payload_bytes,
     )
     _put_times(job, record)
     if row.code or row.message or row.state in _FAILED:
@@ -239,17 +244,39 @@ def job_of(record: JobRecord, names: Names) -> job_pb2.Job:
     return job
 
 
+def put_history(job: job_pb2.Job, record: JobRecord, names: Names) -> None:
+    """Add what happened to the job: its attempts, its transitions, and the job that repeats it."""
+    group_no = record.row.group_no
+    if record.requeued_as:
+        job.requeued_as = uuid_text(record.requeued_as)
+    for attempt in attempts_of(record):
+        agent = names.agent_id(group_no, attempt.agent_no)
+        made = job.attempts.add(attempt=attempt.attempt, agent=agent, ending=attempt.ending, code=attempt.code)
+        _put_moments(made, assigned_at=attempt.assigned_us, started_at=attempt.started_us, finished_at=attempt.ended_us)
+    for step in transitions_of(record):
+        actor, _, comment = step.actor.partition(COMMENT)
+        told = job.transitions.add(
+            from_state=_STATES[JobState(step.from_state)] if step.from_state else None,
+            to_state=_STATES[JobState(step.to_state)],
+            reason=step.reason,
+            attempt=step.attempt,
+            agent=names.agent_id(group_no, step.agent_no),
+            actor=actor,
+            comment=comment,
+        )
+        _put_moments(told, at=step.at_us)
+
+
 def _put_times(job: job_pb2.Job, record: JobRecord) -> None:
     row = record.row
     _put_moment(job.accepted_at, row.accepted_us)
-    for field, at_us in (
-        ("not_before", row.not_before_us),
-        ("assigned_at", row.assigned_us),
-        ("started_at", row.started_us),
-        ("finished_at", row.finished_us),
-    ):
-        if at_us:
-            _put_moment(getattr(job, field), at_us)
+    _put_moments(
+        job,
+        not_before=row.not_before_us,
+        assigned_at=row.assigned_us,
+        started_at=row.started_us,
+        finished_at=row.finished_us,
+    )
     for field, length_us in (
         # Not from `not_before_us`: after a failure that is the time of the next try.
         ("schedule_to_start", row.schedule_by_us and row.schedule_by_us - row.order_us),
@@ -258,6 +285,12 @@ def _put_times(job: job_pb2.Job, record: JobRecord) -> None:
     ):
         if length_us:
             getattr(job, field).FromMicroseconds(length_us)
+
+
+def _put_moments(message: Message, **at_us: int) -> None:
+    for field, us in at_us.items():
+        if us:
+            _put_moment(getattr(message, field), us)
 
 
 def _put_moment(moment: Timestamp, at_us: int) -> None:

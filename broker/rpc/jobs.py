@@ -6,18 +6,21 @@ together within half of the engine's mailbox): beyond that it is not read, and g
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 import grpc.aio
+from google.rpc import status_pb2
 
 from broker.control.acts import ACTOR
-from broker.control.directory import Directory
-from broker.control.filters import conditions_of, once, wrong_value
+from broker.control.directory import Directory, Target
 from broker.control.names import split_job, split_parent
 from broker.control.policies import Policies
+from broker.dispatch import reasons
 from broker.dispatch.explain import explain_final, explain_job
 from broker.dispatch.messages import (
     CancelRequested,
@@ -28,21 +31,25 @@ from broker.dispatch.messages import (
     Reply,
     RequestRefused,
 )
-from broker.dispatch.model import NO_JOB, AgentNo, GroupNo, JobKey, JobState
+from broker.dispatch.model import FINAL_STATES, NO_JOB, GroupNo, JobKey, JobState
 from broker.engine import Engine
 from broker.errors import (
     MalformedError,
+    MeshError,
     NotFoundError,
     StoppingError,
     StoreBusyError,
     WrongStateError,
 )
-from broker.rpc import pages
-from broker.rpc.job_convert import job_of, repeat_of, submission_of, uuid_text
+from broker.rpc.job_bulk import REPEATABLE, JobBulk
+from broker.rpc.job_convert import COMMENT, job_of, put_history, repeat_of, submission_of, uuid_text
+from broker.rpc.job_query import JobFilters, continued, token_of
+from broker.rpc.pages import PAGE_SIZE_DEFAULT
+from broker.rpc.room import Room
 from broker.rpc.status import InvalidMessageError, error_of, status_of
 from broker.rpc.watch import JobFeed, Watcher
 from broker.settings import Settings
-from broker.store.base import JobQuery, JobRecord, Store, SubmissionLookup
+from broker.store.base import JobRecord, Store, SubmissionLookup
 from protos.mesh.v1 import job_pb2, job_service_pb2_grpc
 from protos.mesh.v1 import job_service_pb2 as pb
 
@@ -51,8 +58,7 @@ STREAM_BATCHES_MAX: Final = 16
 WATCH_JOBS_MAX: Final = 500
 """Jobs in one message of a watch."""
 LOOKUPS_MAX: Final = 1_000
-FILTER_FIELDS: Final = ("state", "group", "operation", "agent")
-REPEATABLE: Final = frozenset({JobState.FAILED, JobState.CANCELLED, JobState.DEAD})
+NO_GROUP: Final = GroupNo(0)
 DECISIONS: Final = {
     pb.HELD_RESOLUTION_RETRY: HeldDecision.RETRY,
     pb.HELD_RESOLUTION_FAIL: HeldDecision.FAIL,
@@ -71,33 +77,6 @@ class Names:
         self.agent_id = directory.agent_id
 
 
-class Room:
-    """Jobs, and bytes of payloads, that may be under way; who comes first gets room first."""
-
-    def __init__(self, jobs_max: int, bytes_max: int) -> None:
-        self._jobs_max = jobs_max
-        self._bytes_max = bytes_max
-        self._jobs = 0
-        self._bytes = 0
-        self._turn = asyncio.Lock()
-        self._freed = asyncio.Event()
-
-    async def enter(self, jobs: int, size: int) -> None:
-        """Wait until so many fit. More than there can ever be fit when nothing else is under way."""
-        async with self._turn:
-            while self._jobs and (self._jobs + jobs > self._jobs_max or self._bytes + size > self._bytes_max):
-                self._freed.clear()
-                await self._freed.wait()
-            self._jobs += jobs
-            self._bytes += size
-
-    def leave(self, jobs: int, size: int) -> None:
-        """They are answered."""
-        self._jobs -= jobs
-        self._bytes -= size
-        self._freed.set()
-
-
 class JobService(job_service_pb2_grpc.JobServiceServicer):
     """Serves `mesh.v1.JobService` on the API port."""
 
@@ -111,6 +90,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._names = Names(directory)
         limits = settings.limits
         self._room = Room(limits.mailbox_submissions // 2, limits.mailbox_bytes_max // 2)
+        self._filters = JobFilters(directory)
+        self._bulk = JobBulk(engine, store, self._filters, self._policies, self._room)
+        self.refused: Counter[tuple[GroupNo, str]] = Counter()
+        """Jobs that were not accepted, by group (0: it is not known which was meant) and reason."""
         self._is_stopping = False
 
     def stop_accepting(self) -> None:
@@ -175,6 +158,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                     if not isinstance(error.message, pb.SubmitStreamRequest):
                         failure = error  # it has no number that an answer could name
                         break
+                    self.count_invalid(error)
                     refused = pb.SubmitStreamResponse(batch_seq=error.message.batch_seq, error=status_of(error))
                     answers.put_nowait(refused)
                     continue
@@ -202,9 +186,26 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             response.error.CopyFrom(status_of(error))
         answers.put_nowait(response)
 
+    def count_invalid(self, error: InvalidMessageError) -> None:
+        """Jobs of a message that breaks the rules of the contract are refused before anybody looks at them."""
+        message = error.message
+        if isinstance(message, pb.SubmitStreamRequest):
+            message = message.batch
+        if isinstance(message, pb.SubmitJobsRequest):
+            self.refused[NO_GROUP, error.reason] += len(message.jobs)
+
     async def _submit(self, request: pb.SubmitJobsRequest, results: Any) -> None:
         """Add one result a job, in order. Raises MeshError if the batch as a whole is refused."""
-        target = self._directory.target(request.parent)
+        group = NO_GROUP
+        try:
+            target = self._directory.target(request.parent)
+            group = target.group_no
+            await self._submit_to(target, request, results)
+        except MeshError as error:
+            self.refused[group, error.reason] += len(request.jobs)
+            raise
+
+    async def _submit_to(self, target: Target, request: pb.SubmitJobsRequest, results: Any) -> None:
         self._refuse_when_away()
         policies = self._policies.in_group(target.group_no)
         now_us = self._engine.clock.now_us()
@@ -222,10 +223,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
             replies: list[Reply] = [JobAccepted(0, JobKey(0)) for _ in good]
         else:
             replies = await self._engine.submit(target.group_no, good) if good else []
-        await self._put_results(request.jobs, events, replies, results)
+        await self._put_results(target.group_no, request.jobs, events, replies, results)
 
     async def _put_results(
         self,
+        group: GroupNo,
         specs: Sequence[pb.JobSpec],
         events: Sequence[JobSubmitted | MalformedError],
         replies: Iterable[Reply],
@@ -235,7 +237,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         earlier: list[tuple[pb.SubmitResult, JobKey]] = []
         for spec, event in zip(specs, events, strict=True):
             if isinstance(event, MalformedError):
-                results.add(job_id=spec.job_id).error.CopyFrom(status_of(event))
+                results.add(job_id=spec.job_id).error.CopyFrom(self._refuse(group, event))
                 continue
             reply = next(reply_of)
             if type(reply) is JobAccepted:
@@ -244,9 +246,14 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                     earlier.append((result, reply.job_key))
             else:
                 assert isinstance(reply, RequestRefused)
-                results.add(job_id=event.job_id).error.CopyFrom(status_of(error_of(reply)))
+                results.add(job_id=event.job_id).error.CopyFrom(self._refuse(group, error_of(reply)))
         if earlier:
             await self._name_earlier(earlier)
+
+    def _refuse(self, group: GroupNo, error: MeshError) -> status_pb2.Status:
+        """The status of one job that is refused; counted."""
+        self.refused[group, error.reason] += 1
+        return status_of(error)
 
     async def _name_earlier(self, earlier: Sequence[tuple[pb.SubmitResult, JobKey]]) -> None:
         """A job found by its business key keeps the id under which it was accepted first."""
@@ -265,46 +272,21 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     # --- reading ----------------------------------------------------------------------------------------------------
 
     async def GetJob(self, request: pb.GetJobRequest, context: Context) -> job_pb2.Job:
-        """One job, with its result."""
-        return await self._shown(await self._find(request.name))
+        """One job; in the full view with its result and all that happened to it."""
+        record = await self._find(request.name)
+        if request.view == pb.JOB_VIEW_BASIC:
+            return await self._shown(JobRecord(record.row, record.idempotency_key, record.labels))
+        job = await self._shown(record)
+        put_history(job, record, self._names)
+        return job
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
-        """A page of an organisation's jobs, newest first."""
-        before = pages.keys_of(request.page_token, request.parent, request.filter)
-        size = request.page_size or pages.PAGE_SIZE_DEFAULT
-        query = self._query(request, before, size + 1)
-        records = await self._store.jobs(query) if query.groups else []
-        response = pb.ListJobsResponse(jobs=await self._all_shown(records[:size]))
-        if len(records) > size:
-            for record in records[:size]:
-                before[record.row.group_no] = record.row.job_key
-            response.next_page_token = pages.keys_token(before, request.parent, request.filter)
-        return response
-
-    def _query(self, request: pb.ListJobsRequest, before: Mapping[GroupNo, JobKey], limit: int) -> JobQuery:
-        organisation, kind, _ = split_parent(request.parent)
-        if kind:
-            text = f"jobs are listed for an organization: give `organizations/{organisation}` and filter by group"
-            raise MalformedError(text, reason="MALFORMED_NAME", field="parent")
-        groups = self._directory.groups_of(organisation)
-        conditions = once(request.filter, conditions_of(request.filter, FILTER_FIELDS))
-        if group := conditions.get("group"):
-            groups = (self._directory.group(organisation, group.value.rpartition("/")[2]).group_no,)
-        states: tuple[str, ...] = ()
-        if state := conditions.get("state"):
-            if state.value not in JobState.__members__.values():
-                raise wrong_value(request.filter, state, f"no state {state.value!r}; states: {', '.join(JobState)}")
-            states = (state.value,)
-        agent_no: AgentNo | None = None
-        if agent := conditions.get("agent"):
-            named = [found for no in groups if (found := self._directory.agent(no, agent.value)) is not None]
-            if len(named) > 1:
-                in_groups = ", ".join(self._directory.group_name(found.group_no) for found in named)
-                text = f"agent {agent.value!r} is in several groups: add one of them ({in_groups})"
-                raise wrong_value(request.filter, agent, text)
-            groups, agent_no = tuple(found.group_no for found in named), named[0].agent_no if named else None
-        operation = conditions["operation"].value if "operation" in conditions else ""
-        return JobQuery(groups, states, operation, agent_no, before, limit)
+        """A page of an organisation's jobs."""
+        said = request.parent, request.filter, request.order_by
+        query = continued(self._filters.query(*said), request.page_token, *said)
+        page = await self._store.jobs(replace(query, limit=request.page_size or PAGE_SIZE_DEFAULT))
+        jobs = await self._all_shown(page.records)
+        return pb.ListJobsResponse(jobs=jobs, next_page_token=token_of(query, page.next, *said))
 
     async def _find(self, name: str) -> JobRecord:
         organisation, job_id = split_job(name)
@@ -394,12 +376,25 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         """Cancel a job that is not final. Cancelling what is cancelled already is no error."""
         record = await self._find(request.name)
         row = record.row
-        reply = await self._engine.ask(row.group_no, lambda ticket: CancelRequested(ticket, row.job_key))
-        record = await self._find(request.name)
-        if isinstance(reply, RequestRefused) and record.row.state != JobState.CANCELLED:
+        is_done = False
+        if row.state not in FINAL_STATES:
+            reply = await self._engine.ask(row.group_no, lambda ticket: CancelRequested(ticket, row.job_key, ACTOR))
+            is_done = not isinstance(reply, RequestRefused)
+            record = await self._find(request.name)
+        if not is_done and record.row.state != JobState.CANCELLED:
             text = f"job {uuid_text(row.job_id)} is {record.row.state}; what is final stays as it is"
-            raise WrongStateError(text, reason=reply.reason, resource=request.name, state=record.row.state)
+            raise WrongStateError(text, reason=reasons.JOB_FINAL, resource=request.name, state=record.row.state)
         return pb.CancelJobResponse(job=await self._shown(record))
+
+    async def CancelJobs(self, request: pb.CancelJobsRequest, context: Context) -> pb.CancelJobsResponse:
+        """Cancel the next slice of many jobs."""
+        return await self._bulk.cancel(request)
+
+    async def RequeueJobs(self, request: pb.RequeueJobsRequest, context: Context) -> pb.RequeueJobsResponse:
+        """Repeat the next slice of many jobs."""
+        if not request.validate_only:
+            self._refuse_when_away()
+        return await self._bulk.requeue(request)
 
     async def RequeueJob(self, request: pb.RequeueJobRequest, context: Context) -> job_pb2.Job:
         """Make a new job from one that did not succeed; it goes to the group that had it."""
@@ -418,11 +413,13 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         return await self._shown(await self._find(f"organizations/{organisation}/jobs/{uuid_text(repeat.job_id)}"))
 
     async def ResolveHeldJob(self, request: pb.ResolveHeldJobRequest, context: Context) -> job_pb2.Job:
-        """Carry out what a person decides about a held job. The comment stays with who decided."""
+        """Carry out what a person decides about a held job. The comment stays with who decided, and with the job."""
         row = (await self._find(request.name)).row
         decision = DECISIONS[request.resolution]
-        actor = f"{ACTOR}: {request.comment}" if request.comment else ACTOR
-        reply = await self._engine.ask(row.group_no, lambda ticket: HeldResolved(ticket, row.job_key, decision, actor))
+        actor = f"{ACTOR}{COMMENT}{request.comment}" if request.comment else ACTOR
+        reply = await self._engine.ask(
+            row.group_no, lambda ticket: HeldResolved(ticket, row.job_key, decision, actor, request.comment)
+        )
         record = await self._find(request.name)
         if isinstance(reply, RequestRefused):
             text = f"job {uuid_text(row.job_id)} is {record.row.state}; only about a held job something is to decide"
@@ -432,7 +429,9 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Context) -> pb.ExplainJobResponse:
         """Why the job is where it is, by the books that decide about it."""
         row = (await self._find(request.name)).row
-        said = explain_job(self._engine.dispatcher(row.group_no).ledger, row.job_key)
+        said = None
+        if row.state not in FINAL_STATES:
+            said = explain_job(self._engine.dispatcher(row.group_no).ledger, row.job_key)
         if said is None:  # final since it was read, if not before
             said = explain_final((await self._find(request.name)).row)
         response = pb.ExplainJobResponse(summary=said.summary, next_step=said.next_step)

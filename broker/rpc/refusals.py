@@ -46,10 +46,10 @@ REFUSALS: Final = (
         "leave the character out; its position is named",
     ),
     Refusal(
-        "DISPLAY_NAME",
+        "TARGET_LEFT_OUT",
         "INVALID_ARGUMENT",
-        "an agent is to be shown by another name than its id",
-        "leave the display name out",
+        "an environment is to lose the group that runs its jobs",
+        "name another target, or none, in the same change",
     ),
     Refusal(
         "MALFORMED_FILTER",
@@ -109,6 +109,7 @@ REFUSALS: Final = (
     ),
     Refusal("JOB_NOT_FOUND", "NOT_FOUND", "no such job in this organization", "check the job id"),
     Refusal("AGENT_NOT_FOUND", "NOT_FOUND", "the agent was removed at this moment", "nothing: it is gone"),
+    Refusal("GROUP_REMOVED", "NOT_FOUND", "the group was removed at this moment", "send the job to another group"),
     Refusal("ALREADY_EXISTS", "ALREADY_EXISTS", "the id is taken", "choose another id"),
     Refusal(
         "IDEMPOTENCY_KEY_REUSED",
@@ -148,6 +149,30 @@ REFUSALS: Final = (
         "FAILED_PRECONDITION",
         "the agent's state does not allow the act",
         "do what the text says instead",
+    ),
+    Refusal(
+        "GROUP_INACTIVE",
+        "FAILED_PRECONDITION",
+        "no agent of the group is active, and the group lets no job wait for one",
+        "submit again when it is active, or let jobs wait",
+    ),
+    Refusal(
+        "GROUP_MANAGED",
+        "FAILED_PRECONDITION",
+        "a managed group, or one of its agents, is to be made, changed, removed or looked into",
+        "ask the operator of the mesh; a private group is yours to change",
+    ),
+    Refusal(
+        "GROUP_IN_USE",
+        "FAILED_PRECONDITION",
+        "a group is to be removed that has agents, jobs or environments",
+        "say `force` to remove all of it",
+    ),
+    Refusal(
+        "ORGANIZATION_IN_USE",
+        "FAILED_PRECONDITION",
+        "an organization is to be removed that has something",
+        "say `force` to remove all of it",
     ),
     Refusal("CHANGED", "ABORTED", "the resource has changed since its etag was read", "read it again and decide anew"),
     Refusal(
@@ -194,7 +219,25 @@ REFUSALS: Final = (
         "remove agents that are gone, or make another group",
     ),
     Refusal(
+        "GROUP_QUOTA",
+        "RESOURCE_EXHAUSTED",
+        "the organization has as many private groups as its plan allows; limit, current and contact are named",
+        "remove one, or ask the contact",
+    ),
+    Refusal(
+        "AGENT_QUOTA",
+        "RESOURCE_EXHAUSTED",
+        "the organization has as many agents as its plan allows; limit, current and contact are named",
+        "remove one, or ask the contact",
+    ),
+    Refusal(
         "WATCHERS_FULL", "RESOURCE_EXHAUSTED", "`limits.watchers_max` watches are open", "end one, or try again later"
+    ),
+    Refusal(
+        "CHANGES_FULL",
+        "RESOURCE_EXHAUSTED",
+        "`limits.changes_waiting_max` changes of groups, agents and the like wait",
+        "try again after RetryInfo",
     ),
     # --- the broker cannot at present ---
     Refusal("NOT_OWNER", "UNAVAILABLE", "another broker has the group", "ask again, with the same job ids"),

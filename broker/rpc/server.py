@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]  
 
 from broker.errors import ConfigError
 from broker.rpc import accepting
-from broker.rpc.interceptors import ContractInterceptor
+from broker.rpc.interceptors import ContractInterceptor, OnInvalid
 from broker.settings import LimitSettings
 
 PROBE_WAIT_S: Final = 2.0
@@ -51,7 +51,9 @@ class Listener:
         register: Register,
         options: Sequence[Option],
         on_restart: Callable[[str], None],
+        on_invalid: OnInvalid | None = None,
     ) -> None:
+        self._on_invalid = on_invalid
         self.name = name
         self.address = address
         self.restarts = 0
@@ -97,7 +99,7 @@ class Listener:
         return "ok"
 
     async def _open(self) -> None:
-        server = grpc.aio.server(interceptors=[ContractInterceptor()], options=self._options)
+        server = grpc.aio.server(interceptors=[ContractInterceptor(self._on_invalid)], options=self._options)
         self._register(server)
         try:
             port = server.add_insecure_port(self.address)

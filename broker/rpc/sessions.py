@@ -24,10 +24,12 @@ from broker.dispatch.messages import (
     RefuseOutcome,
     RejectAgent,
     Send,
+    StopReason,
     UndrainAgent,
     WelcomeAgent,
 )
 from broker.dispatch.model import AgentNo, JobKey, SessionId
+from broker.observe.traffic import NOT_LATEST, Traffic
 from broker.rpc.agent_convert import CANCEL_REASONS, drain_done_of, drain_of, duration_of, undrain_of
 from broker.store.base import Body
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
@@ -72,7 +74,9 @@ class Session:
         frame_bytes_max: int,
         now_us: Callable[[], int],
         welcome: Callable[[WelcomeAgent], agent_pb.Welcome],
+        traffic: Traffic,
     ) -> None:
+        self.traffic = traffic
         self.session = session
         self.agent = agent
         self.epoch = epoch
@@ -87,6 +91,7 @@ class Session:
         self._room = asyncio.Event()
         self._first: deque[agent_pb.BrokerFrame] = deque()
         self._last: agent_pb.BrokerFrame | None = None
+        self._is_over = False
         self._heartbeat = 0
         self._accepted: deque[AcceptOutcome] = deque()
         self._refused: deque[RefuseOutcome] = deque()
@@ -156,10 +161,13 @@ class Session:
         # An unsent assignment needs not be sent; the agent answers the cancel of an attempt it does not know.
         self._assigns.pop((order.job_key, order.attempt), None)
         self._cancels.append(order)
+        if order.reason == StopReason.SUPERSEDED:
+            self.traffic.refused[NOT_LATEST] += 1
 
     def _begin(self, order: WelcomeAgent) -> None:
         # What was ordered before this Hello was worked and has not left: the dispatcher has taken it back with it.
         self._assigns.clear()
+        self.traffic.refused[NOT_LATEST] += order.keep.count(False)
         self._first.append(agent_pb.BrokerFrame(welcome=self._welcome(order)))
 
     def _reject(self, order: RejectAgent) -> None:
@@ -183,6 +191,11 @@ class Session:
         self.ending = END_CODES[reason]
         self.ended.set()
 
+    def leave(self) -> None:
+        """Write nothing after the frame that is being written: the call must not end in the middle of one."""
+        self._is_over = True
+        self._ready.set()
+
     # --- the writer -------------------------------------------------------------------------------------------------
 
     async def write(self, write: Callable[[agent_pb.BrokerFrame], Awaitable[None]]) -> None:
@@ -190,10 +203,14 @@ class Session:
         while True:
             await self._ready.wait()
             self._ready.clear()
-            while (frame := self._pack()) is not None:
+            while not self._is_over and (frame := self._pack()) is not None:
                 await write(frame)
+                self.traffic.sent += 1
+            if self._is_over:
+                return
             if self._last is not None:
                 await write(self._last)
+                self.traffic.sent += 1
                 return
 
     def _pack(self) -> agent_pb.BrokerFrame | None:
@@ -223,6 +240,7 @@ class Session:
         refused = _taken(self._refused, self._jobs_max)
         for one in refused:
             frame.outcomes_refused.add(job_key=one.job_key, attempt=one.attempt, reason=one.reason)
+            self.traffic.refused[one.reason] += 1
         return used + len(accepted) + len(refused)
 
     def _pack_cancels(self, frame: agent_pb.BrokerFrame) -> int:

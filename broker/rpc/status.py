@@ -70,6 +70,8 @@ _REFUSALS: Final[dict[str, type[MeshError]]] = {
     reasons.JOB_NOT_HELD: WrongStateError,
     reasons.AGENT_UNKNOWN: NotFoundError,
     reasons.AGENT_WRONG_STATE: WrongStateError,
+    reasons.NO_ACTIVE_AGENT: WrongStateError,
+    reasons.GROUP_GONE: NotFoundError,
 }
 
 log = structlog.get_logger()
@@ -135,7 +137,8 @@ def _details(error: MeshError, text: str, code: int) -> Iterable[Message]:
         quota = error_details_pb2.QuotaFailure()
         quota.violations.add(subject=facts.get("subject", error.reason), description=text)
         yield quota
-        yield _retry_info(error.retry_after_s)
+        if error.retry_after_s:  # else time alone mends nothing
+            yield _retry_info(error.retry_after_s)
     elif code == code_pb2.UNAVAILABLE:
         yield _retry_info(RETRY_AFTER_S)
 

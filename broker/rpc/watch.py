@@ -150,7 +150,7 @@ class JobFeed:
                 watcher.note(notice.job_key, is_new=notice.from_state is None)
         watcher.settle(commit_seq)
 
-    def on_commit(self, seconds: float, events: int) -> None:
+    def on_commit(self, seconds: float, events: int, rows: int) -> None:
         """Nothing: the batch tells."""
 
     def on_full(self, queue: str) -> None:

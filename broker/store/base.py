@@ -5,12 +5,15 @@ not at all; a batch of a stale epoch changes nothing. It never decides anything 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from broker.dispatch.model import AgentNo, GroupNo, JobKey, OperationPolicy
 from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, LabelSetRow, TransitionRow, Writes
+
+TIME_END_US: Final = 1 << 62
+"""After all times."""
 
 
 class Body(NamedTuple):
@@ -90,16 +93,31 @@ class GroupState(NamedTuple):
 
 
 class OrganisationRow(NamedTuple):
-    """An organisation. `slug` is its id in resource names."""
+    """An organisation. `slug` is its id in resource names. One that is removed (`removed_us`) keeps its number."""
 
     org_no: int
     slug: str
     display_name: str
     created_us: int
+    description: str = ""
+    removed_us: int = 0
+
+
+class GroupRules(NamedTuple):
+    """How a group treats its jobs: `mode` is a `Spread`, `inactive_jobs` is `wait` or `refuse`."""
+
+    mode: str = "balanced"
+    inactive_jobs: str = "wait"
+
+
+PLAIN_RULES: Final = GroupRules()
 
 
 class GroupRow(NamedTuple):
-    """An agent group of an organisation; `kind` is `private` or `managed`."""
+    """An agent group of an organisation; `kind` is `private` or `managed`.
+
+    `mode` and `inactive_jobs` are its `GroupRules`. One that is removed (`removed_us`) keeps its number.
+    """
 
     group_no: GroupNo
     org_no: int
@@ -109,6 +127,18 @@ class GroupRow(NamedTuple):
     kind: str
     central_logging: bool
     created_us: int
+    mode: str = "balanced"
+    inactive_jobs: str = "wait"
+    removed_us: int = 0
+
+
+class AgentWordsRow(NamedTuple):
+    """What people call an agent and say of it; where there is no row, it is called by its id."""
+
+    group_no: GroupNo
+    agent_no: AgentNo
+    display_name: str
+    description: str
 
 
 class EnvironmentRow(NamedTuple):
@@ -128,7 +158,7 @@ class JobRecord(NamedTuple):
     """A job for readers: its row, the submitter's key, and (from `job` only) its bytes and what happened to it.
 
     `labels` are the `key=value` texts that it asks of an agent. `transitions` are in the order of their commits,
-    `attempts` by number.
+    `attempts` by number. `requeued_as` is the id of the newest job that repeats it.
     """
 
     row: JobRow
@@ -139,18 +169,79 @@ class JobRecord(NamedTuple):
     checkpoint: bytes = b""
     attempts: tuple[AttemptRow, ...] = ()
     transitions: tuple[TransitionRow, ...] = ()
+    requeued_as: bytes = b""
+
+
+class Place(NamedTuple):
+    """A place in a list of jobs: the time that it is ordered by, ties by key."""
+
+    at_us: int
+    job_key: JobKey
+
+
+class Span(NamedTuple):
+    """Times from `since_us` on, before `until_us`."""
+
+    since_us: int = 0
+    until_us: int = TIME_END_US
+
+
+EVER: Final = Span()
 
 
 @dataclass(slots=True, frozen=True)
 class JobQuery:
-    """Which jobs to list: newest acceptance first inside `groups`, after the key `before_key` (0: from the newest)."""
+    """Which jobs to list, in which order, and how much to do for it.
+
+    Over all `groups` in the order of acceptance (of their end if `is_by_finish`: finished jobs only), oldest first if
+    `is_ascending`; from the place `start` on, which is that of a job of the page before or behind it. At most about
+    `rows_max` rows are looked at: a page may be short, or empty, and go on. `agents` are those of each of the groups.
+    """
 
     groups: tuple[GroupNo, ...]
     states: tuple[str, ...] = ()
-    operation: str = ""
-    agent_no: AgentNo | None = None
-    before_key: Mapping[GroupNo, JobKey] = field(default_factory=dict)
+    environment_no: int | None = None
+    operation: str | None = None
+    agents: Mapping[GroupNo, tuple[AgentNo, ...]] | None = None
+    code: str | None = None
+    fairness: str | None = None
+    idempotency_key: str = ""
+    accepted: Span = EVER
+    finished: Span = EVER
+    is_by_finish: bool = False
+    is_ascending: bool = False
+    start: Place | None = None
     limit: int = 50
+    rows_max: int = 50_000
+
+
+class JobPage(NamedTuple):
+    """Jobs of a list, and where it goes on; None: this was the end."""
+
+    records: list[JobRecord]
+    next: Place | None
+
+
+class JobCount(NamedTuple):
+    """So many jobs were counted, and where to go on; None: these were all."""
+
+    jobs: int
+    next: Place | None
+
+
+class Retired(NamedTuple):
+    """What one slice of retention removed: jobs, business keys, and rows in all."""
+
+    jobs: int = 0
+    keys: int = 0
+    rows: int = 0
+
+
+class FileState(NamedTuple):
+    """Bytes of the store's file, and how many of them are free for what comes."""
+
+    bytes: int
+    free_bytes: int
 
 
 class Store(Protocol):
@@ -199,22 +290,52 @@ class Store(Protocol):
     async def job(self, group_nos: Sequence[GroupNo], job_id: bytes) -> JobRecord | None:
         """One job whole, if it belongs to one of the groups."""
 
-    async def jobs(self, query: JobQuery) -> list[JobRecord]:
-        """A page of jobs, without bytes."""
+    async def jobs(self, query: JobQuery) -> JobPage:
+        """A page of jobs, without bytes and history."""
+
+    async def count_jobs(self, query: JobQuery) -> JobCount:
+        """How many jobs there are, group after group; the order of the query and its `limit` do not matter."""
 
     async def records(self, job_keys: Sequence[JobKey]) -> list[JobRecord]:
         """These jobs, by key, as far as they are kept, without bytes."""
 
-    async def organisations(self) -> list[OrganisationRow]: ...
+    async def repeated(self, job_keys: Sequence[JobKey]) -> set[JobKey]:
+        """Those of these jobs that another job repeats."""
 
-    async def groups(self) -> list[GroupRow]: ...
+    async def retire(self, finished_before_us: int, keys_before_us: int, rows_max: int) -> Retired:
+        """Remove a slice of what is past its time, durably or not: jobs that finished before, keys that expired before.
+
+        Never touches a job that is not final. A job goes with all its rows, or not at all: one that has more than
+        `rows_max` goes alone.
+        """
+
+    async def file_state(self) -> FileState:
+        """How large the store is."""
+
+    async def organisations(self) -> list[OrganisationRow]:
+        """All, those that are removed too."""
+
+    async def groups(self) -> list[GroupRow]:
+        """All, those that are removed too: their jobs still have to end, and stay in the history."""
 
     async def environments(self) -> list[EnvironmentRow]: ...
 
-    async def insert_organisation(self, slug: str, display_name: str, at_us: int) -> OrganisationRow: ...
+    async def agent_words(self) -> list[AgentWordsRow]: ...
+
+    async def insert_organisation(
+        self, slug: str, display_name: str, at_us: int, *, description: str = ""
+    ) -> OrganisationRow: ...
 
     async def insert_group(
-        self, org_no: int, slug: str, display_name: str, description: str, kind: str, central_logging: bool, at_us: int
+        self,
+        org_no: int,
+        slug: str,
+        display_name: str,
+        description: str,
+        kind: str,
+        central_logging: bool,
+        at_us: int,
+        rules: GroupRules = PLAIN_RULES,
     ) -> GroupRow: ...
 
     async def insert_environment(
@@ -227,3 +348,20 @@ class Store(Protocol):
         group_nos: tuple[GroupNo, ...],
         at_us: int,
     ) -> EnvironmentRow: ...
+
+    async def update_organisation(self, row: OrganisationRow) -> None:
+        """Put the row in the place of the one with its number; so do the others below."""
+
+    async def update_group(self, row: GroupRow) -> None: ...
+
+    async def update_environment(self, row: EnvironmentRow) -> None: ...
+
+    async def put_agent_words(self, row: AgentWordsRow) -> None: ...
+
+    async def remove_environment(self, environment_no: int) -> None: ...
+
+    async def remove_group(self, group_no: GroupNo, at_us: int) -> None:
+        """Note that it is removed, and take it out of every environment."""
+
+    async def remove_organisation(self, org_no: int, at_us: int) -> None:
+        """The same for an organisation and all its groups; its environments go."""

@@ -33,7 +33,13 @@ from broker.dispatch.model import FINAL_STATES, Admin
 IS_LIVE: Final = " AND ".join(f"state <> '{state}'" for state in sorted(FINAL_STATES))
 """Condition of the index of live jobs. A query must carry the same words, or SQLite does not use the index."""
 IS_FINISHED: Final = "finished_us > 0"
+IS_WRONG: Final = "(state = 'dead' OR state = 'failed' OR state = 'held')"
+"""Condition of the index of what people look for after something went wrong: few rows among very many."""
+HAS_KEY: Final = "idempotency_key <> ''"
+IS_REPEAT: Final = "requeued_from <> 0"
 IS_KEPT: Final = f"admin <> '{Admin.REMOVED}'"
+IS_THERE: Final = "removed_us = 0"
+"""Condition of the names of organisations and groups: who is removed stays known by number, the name is free."""
 
 # Only a column that is exactly INTEGER PRIMARY KEY is SQLite's row number, which saves an index.
 _ROW_NO: Final = BigInteger().with_variant(Integer, "sqlite")
@@ -60,7 +66,9 @@ organisation = Table(
     _text("slug"),
     _text("display_name"),
     _number("created_us"),
-    UniqueConstraint("slug", name="organisation_slug"),
+    _text("description"),
+    _number("removed_us"),
+    Index("organisation_slug", "slug", unique=True, sqlite_where=text(IS_THERE), postgresql_where=text(IS_THERE)),
     # Numbers are in job keys and rows of history: that of a removed one must never come back.
     sqlite_autoincrement=True,
 )
@@ -76,7 +84,17 @@ agent_group = Table(
     _text("kind"),
     Column("central_logging", Boolean, nullable=False),
     _number("created_us"),
-    UniqueConstraint("org_no", "slug", name="agent_group_slug"),
+    _text("mode"),
+    _text("inactive_jobs"),
+    _number("removed_us"),
+    Index(
+        "agent_group_slug",
+        "org_no",
+        "slug",
+        unique=True,
+        sqlite_where=text(IS_THERE),
+        postgresql_where=text(IS_THERE),
+    ),
     sqlite_autoincrement=True,
 )
 
@@ -132,6 +150,16 @@ agent = Table(
         sqlite_where=text(IS_KEPT),
         postgresql_where=text(IS_KEPT),
     ),
+)
+
+agent_words = Table(
+    "agent_words",
+    metadata,
+    _number("group_no"),
+    _number("agent_no"),
+    _text("display_name"),
+    _text("description"),
+    PrimaryKeyConstraint("group_no", "agent_no"),
 )
 
 operation_policy = Table(
@@ -210,6 +238,11 @@ job = Table(
     Index(
         "job_finished", "group_no", "finished_us", sqlite_where=text(IS_FINISHED), postgresql_where=text(IS_FINISHED)
     ),
+    Index("job_wrong", "group_no", "job_key", sqlite_where=text(IS_WRONG), postgresql_where=text(IS_WRONG)),
+    Index(
+        "job_business_key", "group_no", "idempotency_key", sqlite_where=text(HAS_KEY), postgresql_where=text(HAS_KEY)
+    ),
+    Index("job_repeat", "requeued_from", sqlite_where=text(IS_REPEAT), postgresql_where=text(IS_REPEAT)),
 )
 
 blob = Table(
@@ -262,6 +295,7 @@ submission_key = Table(
     _bytes("digest"),
     _number("expires_us"),
     PrimaryKeyConstraint("group_no", "key"),
+    Index("submission_key_expiry", "expires_us"),
 )
 
 group_epoch = Table(

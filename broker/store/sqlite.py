@@ -20,20 +20,27 @@ from sqlalchemy import Connection
 from broker.dispatch.model import GroupNo, JobKey
 from broker.dispatch.rows import JobRow
 from broker.errors import ConfigError, StoreBusyError
-from broker.store import administration, file, history, ownership, recovery
+from broker.store import administration, file, history, ownership, recovery, retention, search
 from broker.store.base import (
+    PLAIN_RULES,
+    AgentWordsRow,
     Body,
     CommitOutcome,
     CommitRequest,
     CommitStatus,
     EnvironmentRow,
+    FileState,
     GroupRow,
+    GroupRules,
     GroupState,
+    JobCount,
+    JobPage,
     JobQuery,
     JobRecord,
     KnownSubmission,
     OrganisationRow,
     Ownership,
+    Retired,
     Store,
     SubmissionLookup,
 )
@@ -139,10 +146,22 @@ class SqliteStore(Store):
         return await self._reader.run(lambda connection: recovery.checkpoints(connection, job_keys))
 
     async def job(self, group_nos: Sequence[GroupNo], job_id: bytes) -> JobRecord | None:
-        return await _read(self._history, lambda connection: history.find_job(connection, group_nos, job_id))
+        return await self._history.run(lambda connection: history.find_job(connection, group_nos, job_id))
 
-    async def jobs(self, query: JobQuery) -> list[JobRecord]:
-        return await _read(self._history, lambda connection: history.list_jobs(connection, query))
+    async def jobs(self, query: JobQuery) -> JobPage:
+        return await _read(self._history, lambda connection: search.list_jobs(connection, query))
+
+    async def count_jobs(self, query: JobQuery) -> JobCount:
+        return await _read(self._history, lambda connection: search.count_jobs(connection, query))
+
+    async def repeated(self, job_keys: Sequence[JobKey]) -> set[JobKey]:
+        return await _read(self._history, lambda connection: history.repeated(connection, job_keys))
+
+    async def retire(self, finished_before_us: int, keys_before_us: int, rows_max: int) -> Retired:
+        return await self._writer.run(lambda one: self._retire(one, finished_before_us, keys_before_us, rows_max))
+
+    async def file_state(self) -> FileState:
+        return await self._history.run(retention.file_state)
 
     async def records(self, job_keys: Sequence[JobKey]) -> list[JobRecord]:
         return await self._history.run(lambda connection: history.records(connection, job_keys))
@@ -156,14 +175,27 @@ class SqliteStore(Store):
     async def environments(self) -> list[EnvironmentRow]:
         return await _read(self._history, administration.environments)
 
-    async def insert_organisation(self, slug: str, display_name: str, at_us: int) -> OrganisationRow:
-        row = OrganisationRow(0, slug, display_name, at_us)
+    async def agent_words(self) -> list[AgentWordsRow]:
+        return await _read(self._history, administration.agent_words)
+
+    async def insert_organisation(
+        self, slug: str, display_name: str, at_us: int, *, description: str = ""
+    ) -> OrganisationRow:
+        row = OrganisationRow(0, slug, display_name, at_us, description)
         return await self._change(lambda connection: administration.insert_organisation(connection, row))
 
     async def insert_group(
-        self, org_no: int, slug: str, display_name: str, description: str, kind: str, central_logging: bool, at_us: int
+        self,
+        org_no: int,
+        slug: str,
+        display_name: str,
+        description: str,
+        kind: str,
+        central_logging: bool,
+        at_us: int,
+        rules: GroupRules = PLAIN_RULES,
     ) -> GroupRow:
-        row = GroupRow(GroupNo(0), org_no, slug, display_name, description, kind, central_logging, at_us)
+        row = GroupRow(GroupNo(0), org_no, slug, display_name, description, kind, central_logging, at_us, *rules)
         return await self._change(lambda connection: administration.insert_group(connection, row))
 
     async def insert_environment(
@@ -178,6 +210,27 @@ class SqliteStore(Store):
     ) -> EnvironmentRow:
         row = EnvironmentRow(0, org_no, slug, display_name, description, target_group_no, group_nos, at_us)
         return await self._change(lambda connection: administration.insert_environment(connection, row))
+
+    async def update_organisation(self, row: OrganisationRow) -> None:
+        await self._change(lambda connection: administration.update_organisation(connection, row))
+
+    async def update_group(self, row: GroupRow) -> None:
+        await self._change(lambda connection: administration.update_group(connection, row))
+
+    async def update_environment(self, row: EnvironmentRow) -> None:
+        await self._change(lambda connection: administration.update_environment(connection, row))
+
+    async def put_agent_words(self, row: AgentWordsRow) -> None:
+        await self._change(lambda connection: administration.put_agent_words(connection, row))
+
+    async def remove_environment(self, environment_no: int) -> None:
+        await self._change(lambda connection: administration.remove_environment(connection, environment_no))
+
+    async def remove_group(self, group_no: GroupNo, at_us: int) -> None:
+        await self._change(lambda connection: administration.remove_group(connection, group_no, at_us))
+
+    async def remove_organisation(self, org_no: int, at_us: int) -> None:
+        await self._change(lambda connection: administration.remove_organisation(connection, org_no, at_us))
 
     def _prepare(self) -> StoreConnection:
         self._lock.acquire()
@@ -216,6 +269,13 @@ class SqliteStore(Store):
         self._last_us = max(self._last_us, request.at_us)
         self._checkpointer.wrote(pages_of(request), connection)
         return CommitOutcome(CommitStatus.COMMITTED)
+
+    def _retire(
+        self, connection: StoreConnection, finished_before_us: int, keys_before_us: int, rows_max: int
+    ) -> Retired:
+        retired = retention.write_slice(connection.driver, finished_before_us, keys_before_us, rows_max)
+        self._checkpointer.wrote(retention.pages_of(retired), connection)
+        return retired
 
     async def _change(self, work: Callable[[Connection], T]) -> T:
         return await _read(self._writer, work)

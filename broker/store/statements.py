@@ -38,6 +38,7 @@ def _names(columns: tuple[str, ...]) -> str:
     return ", ".join(f'"{name}"' for name in columns)
 
 
+_BESIDE: Final = (schema.blob, schema.attempt, schema.transition)
 JOB_COLUMNS: Final = _names(JobRow._fields)
 BODY_COLUMNS: Final = ("idempotency_key", "payload", "payload_type", "metadata", "result", "result_type")
 
@@ -62,6 +63,25 @@ GROUP_EPOCH: Final = "SELECT epoch FROM group_epoch WHERE group_no = ?"
 LIVE_JOBS: Final = (
     f"SELECT {JOB_COLUMNS} FROM job WHERE group_no = ? AND job_key > ? AND {schema.IS_LIVE} ORDER BY job_key LIMIT ?"
 )
+
+# Where a time of acceptance lies among the keys of a range; the last key is not in it.
+FIRST_ACCEPTED: Final = (
+    "SELECT job_key, accepted_us FROM job WHERE job_key >= ? AND job_key < ? ORDER BY job_key LIMIT 1"
+)
+LAST_ACCEPTED: Final = FIRST_ACCEPTED.replace("ORDER BY job_key", "ORDER BY job_key DESC")
+
+# What retention removes: the oldest first, so that the pages of the table become free as a whole.
+PAST_JOBS: Final = (
+    f"SELECT job_key FROM job WHERE group_no = ? AND {schema.IS_FINISHED} AND finished_us < ? "
+    f"AND NOT ({schema.IS_LIVE}) ORDER BY finished_us LIMIT ?"
+)
+PAST_KEYS: Final = (
+    "DELETE FROM submission_key WHERE rowid IN "
+    "(SELECT rowid FROM submission_key WHERE expires_us <= ? ORDER BY expires_us LIMIT ?)"
+)
+GROUPS_WITH_JOBS: Final = "SELECT group_no FROM group_epoch ORDER BY group_no"
+DELETE_JOB: Final = "DELETE FROM job WHERE job_key = ?"
+DELETE_BESIDE: Final = tuple(f"DELETE FROM {table.name} WHERE job_key = ?" for table in _BESIDE)
 
 
 def jobs_by_id(count: int) -> str:
@@ -106,3 +126,16 @@ def jobs_by_key(count: int) -> str:
     """`JobRow`, idempotency key and labels (JSON, or NULL) of `count` jobs, by key."""
     marks = ", ".join("?" * count)
     return f"SELECT {JOB_COLUMNS}, idempotency_key, {LABELS} FROM job WHERE job_key IN ({marks}) ORDER BY job_key"
+
+
+# One job whole: where its id is, and the rows that tell of it.
+JOBS_WITH_ID: Final = "SELECT job_key, group_no, accepted_us FROM job WHERE job_id = ?"
+WHOLE_JOB: Final = f"SELECT {JOB_COLUMNS}, {_names(BODY_COLUMNS)}, {LABELS} FROM job WHERE job_key = ?"
+BLOBS_OF: Final = "SELECT kind, content FROM blob WHERE job_key = ?"
+ATTEMPTS_OF: Final = f"SELECT {_names(AttemptRow._fields)} FROM attempt WHERE job_key = ? ORDER BY attempt"
+TRANSITIONS_OF: Final = (
+    f'SELECT {_names(TransitionRow._fields)} FROM "transition" WHERE job_key = ? ORDER BY transition_no'
+)
+REPEAT_OF: Final = (
+    f"SELECT job_id FROM job WHERE requeued_from = ? AND {schema.IS_REPEAT} ORDER BY job_key DESC LIMIT 1"
+)

@@ -4,101 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import pytest
 
-from agent_stub.client import Agent
-from agent_stub.operations import JobContext, Operations, operation
-from agent_stub.settings import AgentSettings
 from protos.mesh.v1 import agent_service_pb2 as pb
 from protos.mesh.v1 import job_pb2
+from tests.agent_stub.agents import Tries, running
 from tests.agent_stub.broker import WAIT_S, Broker, assign, attempts, duration, welcome
-
-
-class FirstDelay:
-    """No jitter, no wait: the shortest back-off there is."""
-
-    def random(self) -> float:
-        return 0.0
-
-
-class Tries(FirstDelay):
-    """Says when the agent has failed `number` times."""
-
-    def __init__(self, number: int) -> None:
-        self.left = number
-        self.enough = asyncio.Event()
-
-    def random(self) -> float:
-        self.left -= 1
-        if self.left <= 0:
-            self.enough.set()
-        return super().random()
-
-
-class Handlers:
-    """Operations whose course the test decides."""
-
-    def __init__(self) -> None:
-        self.go_on = asyncio.Event()
-        self.begun: asyncio.Queue[tuple[int, int]] = asyncio.Queue()
-        self.held_thread = threading.Event()
-
-        @operation("echo", inline=True)
-        def echo(job: JobContext) -> bytes:
-            return job.payload
-
-        @operation("wait")
-        async def wait(job: JobContext) -> str:
-            self.begun.put_nowait((job.job_key, job.attempt))
-            await self.go_on.wait()
-            return "waited"
-
-        @operation("steps")
-        def steps(job: JobContext) -> str:
-            job.progress(0.5, "half", b"row 10")
-            return job.checkpoint.decode()
-
-        @operation("facts")
-        async def facts(job: JobContext) -> dict[str, object]:
-            return {"job_id": job.job_id, "attempt": job.attempt, "metadata": dict(job.metadata)}
-
-        @operation("block", exclusive=True)
-        def block(job: JobContext) -> None:
-            job.sleep(60.0)
-
-        self.operations = Operations([echo, wait, steps, facts, block])
-
-
-@dataclass
-class Running:
-    agent: Agent
-    task: asyncio.Task[int]
-    handlers: Handlers
-
-    async def exit_code(self) -> int:
-        async with asyncio.timeout(WAIT_S):
-            return await self.task
-
-
-@asynccontextmanager
-async def running(
-    broker: Broker, slots: int = 4, prefetch: int = 0, generator: FirstDelay | None = None
-) -> AsyncIterator[Running]:
-    handlers = Handlers()
-    settings = AgentSettings("acme", "plant", "a1", broker.address, slots, prefetch, dev=True, labels={"zone": "a"})
-    agent = Agent(settings, handlers.operations, generator=generator or FirstDelay())
-    task = asyncio.create_task(agent.run())
-    try:
-        yield Running(agent, task, handlers)
-    finally:
-        if not task.done():
-            agent.stop()
-        await task
 
 
 async def test_agent_says_who_and_what_it_is() -> None:
@@ -108,7 +20,19 @@ async def test_agent_says_who_and_what_it_is() -> None:
         assert session.identity == "acme/plant/a1"
         assert len(hello.incarnation_id) == 16
         assert (hello.connect_seq, hello.slots, hello.capacity.attempts) == (1, 3, 6)
-        assert list(hello.operations) == ["block", "echo", "facts", "steps", "wait"]
+        assert list(hello.operations) == [
+            "block",
+            "chatter",
+            "chatter.process",
+            "echo",
+            "facts",
+            "spin",
+            "spin.async",
+            "steps",
+            "tell",
+            "wait",
+            "write",
+        ]
         assert (hello.pid, hello.ip, dict(hello.labels)) == (os.getpid(), "127.0.0.1", {"zone": "a"})
         assert hello.host
         assert hello.version

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_stub.context import result_of
 from agent_stub.operations import (
     JobCancelledError,
     JobContext,
@@ -12,7 +13,6 @@ from agent_stub.operations import (
     OperationLoadError,
     Operations,
     operation,
-    result_of,
 )
 
 
@@ -162,7 +162,10 @@ def test_context_reports_progress_within_its_bounds() -> None:
     job.report = lambda _, fraction, text, checkpoint: reports.append((fraction, text, checkpoint))
     job.progress(1.7, "x" * 2_000, b"here")
     job.progress(-1.0, "half a character \ud800")
-    assert reports == [(1.0, "x" * 1_024, b"here"), (0.0, "half a character ?", b"")]
+    job.progress(float("nan"))
+    job.progress(float("inf"))
+    assert reports[:2] == [(1.0, "x" * 1_024, b"here"), (0.0, "half a character ?", b"")]
+    assert [fraction for fraction, _, _ in reports[2:]] == [0.0, 1.0]
     with pytest.raises(OperationError, match="65537 bytes"):
         job.progress(0.5, checkpoint=bytes(65_537))
 

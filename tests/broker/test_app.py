@@ -14,6 +14,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 import pytest
+from structlog.testing import capture_logs
 
 from broker.app import STORE_FILE, Broker, serve
 from broker.dispatch.model import GroupNo, JobKey
@@ -167,8 +168,10 @@ async def test_stop_says_so_to_everybody_and_keeps_all_that_was_acknowledged(tmp
         states = [(await api.job(result.job_id)).state for result in results]
         assert states.count(job_pb2.JOB_STATE_SUCCEEDED) == 1
         async with agent_on(again.mesh_address, "a2", slots=10) as other:
-            # What a1 had been given and had not accepted went back when its stream ended.
-            assert {assign.attempt for assign in await other.assigned(5)} == {1, 2}
+            # What waited is given to whoever comes; what a1 had been given waits for a1, which has nothing of it now.
+            assert {assign.attempt for assign in await other.assigned(3)} == {1}
+            async with agent_on(again.mesh_address, slots=1):
+                assert {assign.attempt for assign in await other.assigned(2)} == {2}
 
 
 async def test_agent_that_says_hello_while_the_broker_stops_is_rejected(broker: Broker) -> None:
@@ -266,6 +269,29 @@ async def test_store_of_unknown_state_ends_the_broker_and_nobody_waits(
     assert await stored(tmp_path) == []
 
 
+# --- a task that fails ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "called"), [("probe", "rpc.server.Listener.probe"), ("lag", "observe.distribution.Distribution.add")]
+)
+async def test_task_that_fails_is_in_the_log_and_turns_readiness_red(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, called: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a mistake")
+
+    monkeypatch.setattr("broker.app.PROBE_EVERY_S", 0.01)
+    async with Broker(settings_of(tmp_path)) as broker:
+        [task] = [task for task in asyncio.all_tasks() if task.get_name() == name]
+        with capture_logs() as logs:
+            monkeypatch.setattr(f"broker.{called}", fail)
+            await asyncio.wait((task,), timeout=WAIT_S)
+            status, _, words = await http(broker.metrics_address, "/readyz")
+        assert (status, json.loads(words)["checks"].get(name)) == (503, "ended: a mistake")
+        assert [(line["task"], line["why"]) for line in logs if line["event"] == "task.failed"] == [(name, "a mistake")]
+
+
 # --- the process ----------------------------------------------------------------------------------------------------
 
 
@@ -354,3 +380,24 @@ async def test_process_ends_at_once_at_the_second_signal(tmp_path: Path) -> None
             broker.process.send_signal(signal.SIGINT)
             assert await broker.ended() == 1
             watch.cancel()
+
+
+# --- history --------------------------------------------------------------------------------------------------------
+
+
+async def test_broker_removes_by_itself_what_is_past_its_time_and_nothing_that_is_live(tmp_path: Path) -> None:
+    # A history of nine microseconds.
+    settings = settings_of(tmp_path, store={"history_days": 1e-10}, dispatch={"keys_s": 1e-6})
+    async with Broker(settings) as broker, api_of(broker) as api:
+        done, waiting = await api.submit(echo(idempotency_key="order-1"), pb.JobSpec(operation="other.one"))
+        async with agent_on(broker.mesh_address) as agent:
+            (assign,) = await agent.assigned(1)
+            await agent.report(succeeded(key_of(assign)))
+    async with Broker(settings) as broker, api_of(broker) as api:
+        async with asyncio.timeout(WAIT_S):
+            await broker.retention.ran.wait()
+        refusal = await refused(api.job(done.job_id))
+        assert (refusal.reason, broker.retention.jobs_total, broker.retention.keys_total) == ("JOB_NOT_FOUND", 1, 1)
+        assert (await api.job(waiting.job_id)).operation == "other.one"
+        (again,) = await api.submit(echo(idempotency_key="order-1"))
+        assert not again.duplicate

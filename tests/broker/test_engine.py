@@ -24,9 +24,11 @@ from broker.dispatch.messages import (
 from broker.dispatch.model import AgentNo, DispatchPolicy, GroupNo, JobKey, OperationPolicy, OutcomeStatus, SessionId
 from broker.engine import Engine
 from broker.errors import ConfigError, FullError, NotOwnerError, StoreBusyError, StoreFailedError
-from broker.settings import LimitSettings
+from broker.observe.recording import Recording
+from broker.settings import JournalSettings, LimitSettings
 from broker.store.base import Body, CommitOutcome, CommitRequest, CommitStatus
 from broker.store.sqlite import SqliteStore
+from simulator.replay import replay
 
 GROUP = GroupNo(1)
 AGENT = AgentNo(1)
@@ -329,6 +331,38 @@ async def test_engine_reads_again_when_the_store_is_busy(
         assert not engine.is_stalled
 
 
+async def test_engine_tells_observers_what_each_commit_worked_and_wrote(tmp_path: Path) -> None:
+    heard: list[tuple[int, int]] = []
+
+    class Commits:
+        def on_batch(self, notices: object, commit_seq: int) -> None: ...
+
+        def on_commit(self, seconds: float, events: int, rows: int) -> None:
+            heard.append((events, rows))
+
+        def on_full(self, queue: str) -> None: ...
+
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        engine.observe(Commits())
+        await engine.submit(GROUP, [submission(engine, number) for number in range(3)])
+        # Three jobs, and what is new to the group: their operation with its labels, and its policy.
+        assert heard == [(3, 5)]
+
+
+async def test_engine_shows_its_groups_and_what_waits_to_whoever_only_looks(tmp_path: Path) -> None:
+    async with running(tmp_path / "mesh.db") as (engine, store):
+        other = await store.insert_group(1, "other", "Other", "", "private", True, 1)
+        await engine.add_group(other.group_no)
+        assert [one.ledger.group for one in engine.dispatchers()] == [GROUP, other.group_no]
+        assert engine.dispatcher_of(GROUP) is engine.dispatcher(GROUP)
+        assert engine.dispatcher_of(GroupNo(77)) is None
+        submitting = asyncio.create_task(engine.submit(GROUP, [submission(engine, 1)]))
+        await asyncio.sleep(0)  # it has posted, and the engine has not looked yet
+        assert engine.waiting() == {"control": 0, "reports": 0, "submissions": 1}
+        await submitting
+        assert not any(engine.waiting().values())
+
+
 async def test_engine_refuses_a_group_that_it_does_not_own(tmp_path: Path) -> None:
     async with running(tmp_path / "mesh.db") as (engine, _):
         with pytest.raises(NotOwnerError):
@@ -350,3 +384,27 @@ async def test_engine_refuses_to_start_when_the_clock_is_far_behind_the_store(tm
         assert caught.value.reason == "CLOCK_BEHIND"
     finally:
         await store.close()
+
+
+async def test_engine_has_every_turn_written_down_and_a_replay_orders_the_same(tmp_path: Path) -> None:
+    recording = Recording(JournalSettings(enabled=True), tmp_path / "journal", seed=1, program="test")
+    recording.start()
+    async with running(tmp_path / "mesh.db") as (engine, store):
+        engine.record(recording)
+        inbox = await connect(engine)
+        other = await store.insert_group(1, "other", "Other", "", "private", True, 1)
+        await engine.add_group(other.group_no)
+        await engine.submit(other.group_no, [submission(engine, 7)])
+        await engine.submit(GROUP, [submission(engine, number) for number in range(10, 14)])
+        for order, _, _ in await inbox.until_assigned(4):
+            done = AttemptFinished(AGENT, SESSION, order.job_key, order.attempt, OutcomeStatus.SUCCEEDED)
+            await engine.report(GROUP, [done])
+        with closing(sqlite3.connect(tmp_path / "mesh.db")) as thief, thief:
+            thief.execute("UPDATE group_epoch SET epoch = epoch + 1 WHERE group_no = ?", (other.group_no,))
+        with pytest.raises(NotOwnerError):
+            await engine.submit(other.group_no, [submission(engine, 8)])
+        await engine.submit(GROUP, [submission(engine, 20)])
+    recording.stop()
+    report = replay(tmp_path / "journal")
+    assert (report.segments, report.differing, report.skipped, report.notes) == (1, 0, 0, [])
+    assert report.events >= 2 + 1 + 4 + 4 + 1 + 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from broker.dispatch.model import DispatchPolicy, OperationPolicy, Spread
+from broker.dispatch.model import DispatchPolicy, OperationPolicy, Placing, Spread
 from broker.errors import ConfigError
 from broker.settings import FAST_PROFILE, DispatchSettings, Settings, is_loopback
 
@@ -137,6 +137,26 @@ def test_every_wrong_key_is_named_with_its_value() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "kept"),
+    [
+        ("store__synchronous", "hunter-2", "store.synchronous = ********: Input should be"),
+        ("limits__batch_control", "-90210", "limits.batch_control = ********: Input should be greater"),
+        ("operations", '{"x": {"running_max": "hunter-2"}}', "operations.x.running_max = ********"),
+        ("limits", "hunter-2", "limits = ********"),
+        ("api_listen", "hunter-2", "api_listen: '********' is not HOST:PORT"),
+        ("api_listen", "hun\nter-2", "api_listen: '********' is not HOST:PORT"),
+        ("store__history_days", "1.2340", "store.history_days = ******** must not be below dispatch.keys_s"),
+    ],
+)
+def test_secret_that_is_wrong_is_named_without_its_value(name: str, value: str, kept: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(value)
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(secrets_dir=tmp_path)
+    assert kept in caught.value.text
+    assert [part for part in ("hunter", "ter-2", "90210", "1.234") if part in caught.value.text] == []
+
+
 @pytest.mark.parametrize("address", ["7402", "host", ":7402", "host:x", "host:65536", "host:-1"])
 def test_address_must_be_host_and_port(address: str) -> None:
     assert f"{address!r} is not HOST:PORT" in refused(api_listen=address)
@@ -183,6 +203,13 @@ def test_limits_refuse_numbers_that_cannot_work_together(broken: dict[str, int],
     assert words in refused(limits=broken)
 
 
+def test_history_is_kept_at_least_as_long_as_the_promise_about_keys() -> None:
+    words = "store.history_days = 6.5 must not be below dispatch.keys_s (7 days)"
+    assert words in refused(store={"history_days": 6.5})
+    day = Settings.load({"store": {"history_days": 6.5}, "dispatch": {"keys_s": 86_400}})
+    assert day.store.history_days == 6.5
+
+
 @pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan")])
 def test_duration_must_be_a_time(value: float) -> None:
     assert "dispatch.lease_s" in refused(dispatch={"lease_s": value})
@@ -224,7 +251,7 @@ def test_fast_profile_works_and_single_values_win_over_it() -> None:
 def test_policy_has_whole_microseconds_of_every_duration() -> None:
     policy = DispatchSettings(heartbeat_s=0.1234567, queue_jobs_max=7).policy()
     assert (policy.heartbeat_us, policy.queue_jobs_max) == (123_457, 7)
-    assert {type(getattr(policy, field.name)) for field in fields(policy) if field.name != "spread"} == {int}
+    assert {type(getattr(policy, field.name)) for field in fields(policy)} == {int, Spread, bool, Placing}
     assert DispatchSettings(spread=Spread.SPILL).policy().spread is Spread.SPILL
 
 

@@ -3,7 +3,7 @@
 `MESH_SABOTAGE` is read here and nowhere in the product: `drop-row` and `double-row` change the target behind the
 mesh's back before the judge looks, `no-kill` leaves the faults out.
 
-    python -m tests.e2e.demo [--json] [--keep DIRECTORY]
+    python -m tests.e2e.demo [--json] [--keep] [--files DIRECTORY]
 """
 
 from __future__ import annotations
@@ -51,12 +51,13 @@ def run() -> int:
     """Run it as the command line and the environment say; the exit code."""
     parser = argparse.ArgumentParser(prog="make demo", description="A mesh at work, with real faults.")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
-    parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="leave all files there")
+    parser.add_argument("--keep", action="store_true", help="leave the mesh running afterwards, until Ctrl-C")
+    parser.add_argument("--files", type=Path, metavar="DIRECTORY", help="leave all files there")
     asked = parser.parse_args()
     sabotage = os.environ.get("MESH_SABOTAGE", "")
     if sabotage not in SABOTAGES:
         parser.error(f"no sabotage is called {sabotage!r}; there are {', '.join(filter(None, SABOTAGES))}")
-    return main(json=asked.json, keep=asked.keep, rig=SABOTAGES[sabotage])
+    return main(json=asked.json, keep=asked.keep, files=asked.files, rig=SABOTAGES[sabotage])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import argparse
 import asyncio
 import json
 import os
-import random
 import sys
 import tempfile
 import time
@@ -27,16 +26,17 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from mesh_client import MeshClient, MeshClientError, UnavailableError
-from tests.e2e.history import Findings, History, check, read
-from tests.e2e.processes import Mesh, ProcessError, count_held, read_jobs, store_file
+from mesh_client import MeshClient, MeshClientError
+from tests.e2e.course import Course
+from tests.e2e.history import Findings
+from tests.e2e.load import Load
+from tests.e2e.processes import ProcessError, count_held, store_file
 
 AGENTS: Final = ("a1", "a2", "a3", "a4")
 SLOTS: Final = 16
 RUN_S: Final = (0.02, 0.2)
 READY_MAX_S: Final = 2.0
 QUIET_S: Final = 120.0
-RETRY_FOR_S: Final = 60.0
 IDLE_KILLS_MAX: Final = 10
 SABOTAGES: Final = ("", "forget-ack")
 
@@ -53,90 +53,39 @@ class KillBroker:
     """One run in `folder`, which must be empty."""
 
     def __init__(self, folder: Path, *, kills: int, rate: float, seed: int) -> None:
-        self._folder = folder
         self._kills_wanted = kills
         self._rate = rate
-        self._generator = random.Random(seed)
-        self._history = History(folder / "submitter.jsonl", "submitter")
-        self._mesh = Mesh(folder / "broker", agent_program=("-m", "tests.e2e.agent", str(folder / "agents.jsonl")))
-        self._acknowledged: list[str] = []
-        self._moved = asyncio.Event()
-        self._is_over = False
+        self._course = Course(folder, settings={}, seed=seed)
         self.kills = Kills()
 
     async def run(self) -> Findings:
         """Load, faults, quiet, check. Raises ProcessError, MeshClientError."""
-        async with self._mesh:
-            await self._mesh.start_broker()
+        async with self._course:
             for name in AGENTS:
-                await self._mesh.start_agent(name, slots=SLOTS)
-            async with MeshClient(self._mesh.addresses.api, retry_for_s=RETRY_FOR_S) as client:
-                async with asyncio.TaskGroup() as tasks:
-                    load = tasks.create_task(self._load(client))
-                    await self._kill_all()
-                    self._is_over = True
-                    await load
-                await client.wait(self._acknowledged, timeout_s=QUIET_S)
-            await self._mesh.stop()
-        self._history.close()
-        entries = read([self._folder / "submitter.jsonl", self._folder / "agents.jsonl"])
-        return check(entries, read_jobs(store_file(self._mesh.data)))
-
-    # --- load -------------------------------------------------------------------------------------------------------
-
-    async def _load(self, client: MeshClient) -> None:
-        """Submit at the rate, late ones at once: a broker that is away makes nobody wait."""
-        loop = asyncio.get_running_loop()
-        due_s = loop.time()
-        async with asyncio.TaskGroup() as submissions:
-            while not self._is_over:
-                due_s += 1 / self._rate
-                await asyncio.sleep(due_s - loop.time())
-                submissions.create_task(self._submit(client))
-
-    async def _submit(self, client: MeshClient) -> None:
-        job_id = UUID(int=self._generator.getrandbits(128), version=4)
-        seconds = round(self._generator.uniform(*RUN_S), 3)
-        self._history.add("submit", job_id.hex, "invoke")
-        try:
-            await client.submit("sleep", json={"seconds": seconds}, job_id=str(job_id))
-        except UnavailableError:
-            self._history.add("submit", job_id.hex, "info")
-        except MeshClientError:
-            self._history.add("submit", job_id.hex, "fail")
-            raise
-        else:
-            self._acknowledge(str(job_id))
-
-    def _acknowledge(self, job_id: str) -> None:
-        self._history.add("submit", UUID(job_id).hex, "ok")
-        self._acknowledged.append(job_id)
-        self._moved.set()
+                await self._course.start_agent(name, slots=SLOTS)
+            async with self._course.load(rate=self._rate, run_s=RUN_S) as load:
+                await self._kill_all(load)
+            return await self._course.judge(QUIET_S)
 
     # --- faults -----------------------------------------------------------------------------------------------------
 
-    async def _kill_all(self) -> None:
+    async def _kill_all(self, load: Load) -> None:
         idle = 0
         while len(self.kills.in_flight) < self._kills_wanted and idle < IDLE_KILLS_MAX:
-            await self._until_acknowledged(self._generator.randint(int(self._rate / 3), int(1.5 * self._rate)))
+            await load.until_acknowledged(self._course.generator.randint(int(self._rate / 3), int(1.5 * self._rate)))
             held = await self._kill()
             if not held:
                 idle += 1
-        await self._until_acknowledged(int(self._rate / 3))
-
-    async def _until_acknowledged(self, more: int) -> None:
-        goal = len(self._acknowledged) + max(1, more)
-        while len(self._acknowledged) < goal:
-            self._moved.clear()
-            await self._moved.wait()
+        await load.until_acknowledged(int(self._rate / 3))
 
     async def _kill(self) -> int:
         """Kill and start again; how many attempts agents held. Only a kill with work in flight is noted."""
-        await self._mesh.broker.kill()
-        held = count_held(store_file(self._mesh.data))
+        mesh = self._course.mesh
+        await mesh.broker.kill()
+        held = count_held(store_file(mesh.data))
         began_s = time.monotonic()
-        await self._mesh.start_broker()
-        async with MeshClient(self._mesh.addresses.api) as client:
+        await mesh.start_broker()
+        async with MeshClient(mesh.addresses.api) as client:
             async for _ in client.list(limit=1):
                 pass
         if held:
@@ -147,7 +96,7 @@ class KillBroker:
 
     def forget(self) -> None:
         """Sabotage: an acknowledgement that no broker gave."""
-        self._history.add("submit", UUID(int=1).hex, "ok")
+        self._course.history.add("submit", UUID(int=1).hex, "ok")
 
 
 def main() -> int:
@@ -201,10 +150,13 @@ def as_json(findings: Findings, kills: Kills) -> dict[str, object]:
         "lost": len(findings.lost),
         "double": len(findings.double),
         "phantom": len(findings.phantom),
-        "needless_reruns": len(findings.needless_reruns),
+        "needless_reruns": len(findings.wasted),
         "unfenced": len(findings.unfenced),
         "ran_twice": len(findings.ran_twice),
-        "ran_after_final": len(findings.ran_after_final),
+        "unfounded": len(findings.unfounded),
+        "ran_after_terminal": len(findings.ran_after_terminal),
+        "over_max": len(findings.over_max),
+        "stuck": len(findings.stuck),
         "ready_s": kills.ready_s,
         "in_flight_at_kill": kills.in_flight,
     }

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mesh_client import SyncMeshClient
 from tests.meta.check import ROOT
 from tests.meta.schemas import validate
 
@@ -44,6 +49,9 @@ def test_demo_shows_that_nothing_is_lost_when_broker_and_agent_are_killed(tmp_pa
     assert report["faults"]["broker_kill"]["held"] > 0
     [killed] = [agent for agent in report["agents"] if agent["killed"]]
     assert report["attempts"]["rerun"] >= killed["held_when_killed"] > 0
+    assert killed["returned"]
+    assert [agent["name"] for agent in report["agents"] if agent["drained"]] == ["a3"]
+    assert report["faults"]["drain"]["held"] > 0 == report["faults"]["drain"]["cut_off"]
     assert list(tmp_path.iterdir()) == [], "the demonstration left files behind"
 
 
@@ -52,7 +60,7 @@ def test_demo_shows_that_nothing_is_lost_when_broker_and_agent_are_killed(tmp_pa
     [
         ("drop-row", "1 missing"),
         ("double-row", "1 twice"),
-        ("no-kill", "the broker was never killed"),
+        ("no-kill", "no agent was killed"),
     ],
 )
 def test_demo_fails_and_says_why_when_sabotaged(sabotage: str, words: str) -> None:
@@ -66,11 +74,34 @@ def test_demo_fails_and_says_why_when_sabotaged(sabotage: str, words: str) -> No
 def test_demo_refuses_a_directory_with_files_of_others(tmp_path: Path) -> None:
     (tmp_path / "orders.csv").write_text("mine\n")
 
-    done = run_demo("--keep", str(tmp_path))
+    done = run_demo("--files", str(tmp_path))
 
     assert done.returncode == 2
     assert "is not empty" in done.stderr
     assert (tmp_path / "orders.csv").read_text() == "mine\n"
+
+
+def test_demo_leaves_the_mesh_running_when_asked(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.e2e.demo", "--keep"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stderr is not None
+        said: list[str] = []
+        for line in demo.stderr:
+            said.append(line)
+            if "Ctrl-C ends it" in line:
+                break
+        text = "".join(said)
+        assert "Nothing was lost." in text
+        [api] = re.findall(r"MESH_API=(\S+)", text)
+        [metrics] = re.findall(r"http://(\S+)/metrics", text)
+        with SyncMeshClient(api) as client:
+            assert [agent.status for agent in client.list_agents()] == ["active"] * 3
+        with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=10) as page:
+            assert b"mesh_jobs_submitted_total" in page.read()
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(30) == 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_demo_refuses_a_sabotage_that_it_does_not_know() -> None:
@@ -78,3 +109,32 @@ def test_demo_refuses_a_sabotage_that_it_does_not_know() -> None:
 
     assert done.returncode == 2
     assert "drop-row" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_demo_ends_all_that_it_started_when_it_is_told_to_leave(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.e2e.demo"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stderr is not None
+        assert any("one broker, agents" in line for line in demo.stderr)
+        assert len(processes_of(tmp_path)) == 4, "a broker and three agents"
+        demo.send_signal(number)
+        demo.stderr.read()
+        code = demo.wait(30)
+    left = processes_of(tmp_path)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert left == []
+    assert code != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Processes that have files of the folder on their command lines."""
+    found: list[int] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has just ended
+            if os.fsencode(folder) in (process / "cmdline").read_bytes():
+                found.append(int(process.name))
+    return found

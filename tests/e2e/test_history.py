@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.history import Entry, History, attempt_key, check, read
-from tests.e2e.processes import JobRecord
+from tests.e2e.history import WRONGS, Budgets, Entry, Fault, History, attempt_key, check, jain, read
+from tests.e2e.stored import SECOND_US, StoredAttempt, StoredJob
 
 JOB, ID = 7, bytes(15) + b"\x07"
 
@@ -16,22 +16,36 @@ def submitted(*phases: str, job_id: bytes = ID) -> list[Entry]:
     return [Entry(float(at_s), "submitter", "submit", job_id.hex(), phase) for at_s, phase in enumerate(phases)]
 
 
-def ran(attempt: int, *, at_s: float = 2.0, agent: str = "a1") -> list[Entry]:
+def ran(attempt: int, *, at_s: float = 2.0, agent: str = "a1", end: str = "ok") -> list[Entry]:
     key = attempt_key(JOB, attempt)
-    return [Entry(at_s, agent, "run", key, "invoke"), Entry(at_s + 0.5, agent, "run", key, "ok")]
+    return [Entry(at_s, agent, "run", key, "invoke"), *([Entry(at_s + 0.5, agent, "run", key, end)] if end else [])]
 
 
-def accepted(attempt: int, *, at_s: float = 3.0, agent: str = "a1") -> list[Entry]:
-    return [Entry(at_s, agent, "outcome", attempt_key(JOB, attempt), "ok")]
+def answered(attempt: int, *, at_s: float = 3.0, agent: str = "a1", answer: str = "ok") -> list[Entry]:
+    return [Entry(at_s, agent, "outcome", attempt_key(JOB, attempt), answer)]
 
 
-def stored(
-    state: str = "succeeded", attempt: int = 1, earlier: tuple[tuple[int, str, str], ...] = (), job_id: bytes = ID
-) -> JobRecord:
-    return JobRecord(JOB, job_id, state, attempt, "a1", accepted_us=1, finished_us=2, attempts=earlier)
+def act(op: str, key: str, *, at_s: float, phases: tuple[str, ...] = ("invoke", "ok")) -> list[Entry]:
+    return [Entry(at_s + 0.1 * number, "course", op, key, phase) for number, phase in enumerate(phases)]
 
 
-GOOD = [*submitted("invoke", "ok"), *ran(1), *accepted(1)]
+def given(
+    number: int, agent: str = "a1", *, at_s: float = 1.5, until_s: float = 3.0, ending: str = ""
+) -> StoredAttempt:
+    return StoredAttempt(number, agent, int(at_s * SECOND_US), int(until_s * SECOND_US), ending)
+
+
+def stored(*attempts: StoredAttempt, state: str = "succeeded", **fields: int | str | bytes) -> StoredJob:
+    known = attempts or (given(1),)
+    facts = {"job_id": ID, "finished_us": 10 * SECOND_US, **fields}
+    return StoredJob(JOB, state=state, attempt=known[-1].number, attempts=known, **facts)  # type: ignore[arg-type]  # of three types
+
+
+GOOD = [*submitted("invoke", "ok"), *ran(1), *answered(1)]
+SECOND = [*ran(2, at_s=4.0, agent="a2"), *answered(2, at_s=5.0, agent="a2")]
+RERUN = [*submitted("invoke", "ok"), *ran(1, end=""), *SECOND]
+LOST_FIRST = stored(given(1, ending="lost"), given(2, "a2", at_s=3.5, until_s=5.0))
+FAILED_FIRST = stored(given(1, ending="failed"), given(2, at_s=3.5, until_s=5.0))
 
 
 def test_checker_finds_nothing_when_all_is_right() -> None:
@@ -42,49 +56,127 @@ def test_checker_finds_nothing_when_all_is_right() -> None:
 
 
 def test_checker_accepts_a_job_that_is_stored_when_its_answer_was_lost() -> None:
-    assert check([*submitted("invoke", "info"), *ran(1), *accepted(1)], [stored()]).wrong() == {}
+    assert check([*submitted("invoke", "info"), *ran(1), *answered(1)], [stored()]).wrong() == {}
 
 
 def test_checker_accepts_a_second_attempt_when_the_first_never_arrived() -> None:
-    entries = [*submitted("invoke", "ok"), *ran(2), *accepted(2)]
+    entries = [*submitted("invoke", "ok"), *SECOND]
 
-    assert check(entries, [stored(attempt=2, earlier=((1, "a1", "not_listed"),))]).wrong() == {}
-
-
-def test_checker_accepts_a_second_run_when_the_first_agent_was_killed() -> None:
-    entries = [*submitted("invoke", "ok"), *ran(1, agent="a2")[:1], *ran(2, at_s=4.0), *accepted(2, at_s=5.0)]
-    records = [stored(attempt=2, earlier=((1, "a2", "lost"),))]
-
-    assert check(entries, records, killed=["a2"]).wrong() == {}
-    assert check(entries, records).wrong() == {"needless_reruns": [attempt_key(JOB, 1)]}
+    assert check(entries, [stored(given(1, ending="not_listed"), given(2, "a2"))]).wrong() == {}
 
 
-@pytest.mark.parametrize(
-    ("entries", "records", "name"),
-    [
-        (GOOD, [], "lost"),
-        (GOOD, [stored("running")], "lost"),
-        ([], [stored()], "phantom"),
-        (submitted("invoke", "fail"), [stored()], "phantom"),
-        ([*GOOD, *accepted(1, at_s=4.0)], [stored()], "double"),
-        ([*GOOD, *ran(2, at_s=2.0), *accepted(2)], [stored(attempt=2, earlier=((1, "a1", "failed"),))], "double"),
-        (GOOD, [stored(attempt=2, earlier=((1, "a1", "failed"),))], "unfenced"),
-        ([*GOOD, *ran(2, at_s=9.0)], [stored(attempt=2, earlier=((1, "a1", "failed"),))], "ran_after_final"),
-        ([*GOOD, *ran(1)], [stored()], "ran_twice"),
-        ([*GOOD, *ran(2, at_s=2.0)], [stored(attempt=2)], "needless_reruns"),
-    ],
-)
-def test_checker_finds_what_is_wrong(entries: list[Entry], records: list[JobRecord], name: str) -> None:
-    assert name in check(sorted(entries), records).wrong()
+def test_checker_accepts_a_second_attempt_when_the_first_failed() -> None:
+    entries = [*submitted("invoke", "ok"), *ran(1, end="fail"), *answered(1), *SECOND]
+
+    assert check(entries, [FAILED_FIRST]).wrong() == {}
+
+
+@pytest.mark.parametrize("op", ["kill", "freeze", "cut", "disable_now"])
+def test_checker_accepts_a_second_run_when_the_first_agent_had_a_fault(op: str) -> None:
+    stopped = [] if op == "kill" else [Entry(2.5, "a1", "run", attempt_key(JOB, 1), "info")]
+    entries = sorted([*RERUN, *stopped, *act(op, "a1", at_s=2.2)])
+
+    findings = check(entries, [LOST_FIRST])
+
+    assert findings.wrong() == {}
+    assert findings.faults == [Fault(op, "a1", 2.2, 2.2 + 0.1, in_flight=1)]
+
+
+def test_checker_counts_outcomes_that_were_refused() -> None:
+    late = [*ran(1, end=""), Entry(6.0, "a1", "run", attempt_key(JOB, 1), "ok"), *answered(1, at_s=7.0, answer="fail")]
+    entries = sorted([*submitted("invoke", "ok"), *late, *SECOND, *act("freeze", "a1", at_s=2.2, phases=("invoke",))])
+
+    findings = check(entries, [LOST_FIRST])
+
+    assert findings.wrong() == {}
+    assert findings.stale_refused == 1
+
+
+def test_checker_sees_how_even_the_work_was_also_over_agents_that_were_given_none() -> None:
+    sessions = [Entry(0.5, agent, "session", agent, "ok") for agent in ("a1", "a2")]
+
+    findings = check([*sessions, *GOOD], [stored()])
+
+    assert findings.assigned == {"a1": 1, "a2": 0}
+    assert findings.evenness == 0.5
+    assert jain([3, 3, 3]) == jain([]) == 1.0
+
+
+def test_checker_says_that_a_fault_hit_nothing_when_nothing_ran() -> None:
+    entries = sorted([*GOOD, *act("kill", "a1", at_s=8.0), *act("kill", "broker", at_s=2.2)])
+
+    assert [(fault.key, fault.in_flight) for fault in check(entries, [stored()]).faults] == [("broker", 1), ("a1", 0)]
+
+
+WRONG_HISTORIES: list[tuple[str, list[Entry], list[StoredJob]]] = [
+    ("lost", GOOD, []),
+    ("lost", GOOD, [stored(state="running", phase="accepted")]),
+    ("phantom", [], [stored()]),
+    ("phantom", submitted("invoke", "fail"), [stored()]),
+    ("double", [*GOOD, *answered(1, at_s=4.0)], [stored()]),
+    ("double", [*GOOD, *ran(2), *answered(2)], [FAILED_FIRST]),
+    ("unfenced", GOOD, [FAILED_FIRST]),
+    ("unfounded", submitted("invoke", "ok"), [stored()]),
+    ("unfounded", [*submitted("invoke", "ok"), *ran(1, end="fail"), *answered(1)], [stored()]),
+    ("ran_after_terminal", [*GOOD, *ran(2, at_s=9.0)], [FAILED_FIRST]),
+    ("ran_after_terminal", GOOD, [stored(given(1), given(2, at_s=11.0))]),
+    ("ran_twice", [*GOOD, *ran(1)], [stored()]),
+    ("dispatched_while", [*GOOD, *act("drain", "a1", at_s=0.5)], [stored()]),
+    ("dispatched_while", [*GOOD, *act("disable", "a1", at_s=0.5), *act("enable", "a1", at_s=1.7)], [stored()]),
+    ("dispatched_while", [*GOOD, *act("disable_now", "a1", at_s=0.5)], [stored()]),
+    ("over_max", GOOD, [stored(failures=4)]),
+    ("over_max", GOOD, [stored(crashes=4)]),
+    ("over_max", GOOD, [stored(bounces=21)]),
+    ("stuck", GOOD, [stored(state="queued")]),
+    ("stuck", GOOD, [stored(phase="accepted")]),
+    ("stuck", [*submitted("invoke", "ok"), *ran(1, end=""), *SECOND], [LOST_FIRST]),
+    ("wasted", [*GOOD, *ran(2, at_s=2.0)], [stored(given(1, ending="lost"), given(2))]),
+    ("wasted", sorted([*RERUN, *act("kill", "a1", at_s=6.0)]), [LOST_FIRST]),
+    ("wasted", sorted([*RERUN, *act("kill", "a2", at_s=2.2)]), [LOST_FIRST]),
+    ("wasted", sorted([*RERUN, *act("stall", "a1", at_s=2.2)]), [LOST_FIRST]),
+    ("wasted", sorted([*RERUN, *act("drain", "a1", at_s=2.2)]), [LOST_FIRST]),
+    ("wasted", sorted([*RERUN, *act("restart", "broker", at_s=2.2)]), [LOST_FIRST]),
+]
+
+
+@pytest.mark.parametrize(("name", "entries", "jobs"), WRONG_HISTORIES)
+def test_checker_finds_what_is_wrong(name: str, entries: list[Entry], jobs: list[StoredJob]) -> None:
+    assert name in check(sorted(entries), jobs).wrong()
+
+
+def test_every_figure_of_the_checker_is_broken_by_one_of_these_histories() -> None:
+    assert {name for name, _, _ in WRONG_HISTORIES} == set(WRONGS)
+
+
+def test_checker_counts_failures_that_the_store_has_forgotten() -> None:
+    failures = [
+        line for number in (1, 2, 3) for line in (*ran(number, at_s=2.0 * number, end="fail"), *answered(number))
+    ]
+    entries = sorted([*submitted("invoke", "ok"), *failures, *ran(4, at_s=8.0), *answered(4, at_s=9.0)])
+    attempts = [given(number, ending="failed") for number in (1, 2, 3)]
+
+    job = stored(*attempts, given(4))
+
+    assert check(entries, [job], Budgets(failures=2)).wrong() == {"over_max": [str(JOB)]}
+    assert check(entries, [job], Budgets(failures=3)).wrong() == {}
+
+
+def test_checker_lets_an_agent_be_given_work_when_it_was_resumed() -> None:
+    entries = sorted([*GOOD, *act("drain", "a1", at_s=0.5), *act("resume", "a1", at_s=1.2)])
+
+    assert check(entries, [stored()]).wrong() == {}
 
 
 def test_history_is_read_in_the_order_of_time_without_a_line_that_was_cut_off(tmp_path: Path) -> None:
     first, second = History(tmp_path / "one", "one"), History(tmp_path / "two", "two")
     for history, key in ((first, "a"), (second, "b"), (first, "c")):
         history.add("submit", key, "invoke")
+    with second.during("kill", "d"):
+        pass
     first.close()
     second.close()
     with (tmp_path / "two").open("a") as file:
         file.write('{"t": 1.0, "proc')
 
-    assert [entry.key for entry in read([tmp_path / "one", tmp_path / "two"])] == ["a", "b", "c"]
+    found = [(entry.key, entry.phase) for entry in read([tmp_path / "one", tmp_path / "two"])]
+    assert found == [("a", "invoke"), ("b", "invoke"), ("c", "invoke"), ("d", "invoke"), ("d", "ok")]

@@ -151,7 +151,7 @@ class Drive:
         self.told.notices += notices
         self._turned.set()
 
-    def on_commit(self, seconds: float, events: int) -> None:
+    def on_commit(self, seconds: float, events: int, rows: int) -> None:
         assert seconds >= 0
 
     def on_full(self, queue: str) -> None:

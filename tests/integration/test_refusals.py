@@ -27,7 +27,7 @@ from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 from protos.mesh.v1 import job_pb2
 from protos.mesh.v1 import job_service_pb2 as pb
-from tests.broker.rpc.peer import stream_to
+from tests.broker.rpc.peer import hello, stream_to
 from tests.broker.running import (
     ORGANIZATION,
     PARENT,
@@ -219,6 +219,24 @@ async def payloads_over_the_mailbox(scene: Scene) -> Refusal:
             task.cancel()
 
 
+@case("CHANGES_FULL", limits={"changes_waiting_max": 1})
+async def change_behind_too_many(scene: Scene) -> Refusal:
+    blocked = sqlite3.connect(scene.path)
+    scene.stack.callback(blocked.close)
+    blocked.execute("BEGIN IMMEDIATE")  # no change is made meanwhile
+    requests = [
+        admin_pb.CreateGroupRequest(parent=ORGANIZATION, group_id=f"late-{number}", group=admin_pb.Group())
+        for number in range(3)
+    ]
+    asking = [
+        asyncio.create_task(refused(scene.api.admin.CreateGroup(request, timeout=WAIT_S))) for request in requests
+    ]
+    done, waiting = await asyncio.wait(asking, timeout=WAIT_S, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
+    return done.pop().result()
+
+
 async def _lonely_group_and_empty_environment(scene: Scene) -> None:
     group = admin_pb.CreateGroupRequest(parent=ORGANIZATION, group_id="lonely", group=admin_pb.Group())
     environment = admin_pb.CreateEnvironmentRequest(
@@ -328,9 +346,79 @@ async def name_with_a_slash(scene: Scene) -> Refusal:
     return await refused(_create_group(scene, "fine", "not/fine"))
 
 
-@case("DISPLAY_NAME")
-async def agent_with_another_name(scene: Scene) -> Refusal:
-    return await refused(_create_agent(scene, "a1", display_name="Something Else"))
+@case("TARGET_LEFT_OUT")
+async def environment_without_its_target(scene: Scene) -> Refusal:
+    environment = admin_pb.Environment(name=f"{ORGANIZATION}/environments/default")
+    request = admin_pb.UpdateEnvironmentRequest(environment=environment)
+    request.update_mask.paths.append("groups")
+    return await refused(scene.api.admin.UpdateEnvironment(request, timeout=WAIT_S))
+
+
+def _managed(scene: Scene) -> Awaitable[object]:
+    group = admin_pb.Group(kind=admin_pb.GROUP_KIND_MANAGED)
+    request = admin_pb.CreateGroupRequest(parent=ORGANIZATION, group_id="cloud", group=group)
+    return scene.api.admin.CreateGroup(request, timeout=WAIT_S)
+
+
+@case("GROUP_MANAGED")
+async def managed_group_of_an_organization(scene: Scene) -> Refusal:
+    return await refused(_managed(scene))
+
+
+@case("GROUP_QUOTA", plan={"groups_max": 1})
+async def group_over_the_plan(scene: Scene) -> Refusal:
+    return await refused(_create_group(scene, "second"))
+
+
+@case("AGENT_QUOTA", _one_agent, plan={"agents_max": 1})
+async def agent_over_the_plan(scene: Scene) -> Refusal:
+    return await refused(_create_agent(scene, "a2"))
+
+
+@case("AGENT_QUOTA", _one_agent, plan={"agents_max": 1})
+async def hello_over_the_plan(scene: Scene) -> Refusal:
+    async with stream_to(scene.broker.mesh_address, "a2") as peer:
+        await peer.say(hello("a2"))
+        return await refused(peer.call.read())
+
+
+@case("GROUP_IN_USE")
+async def removal_of_a_group_with_an_environment(scene: Scene) -> Refusal:
+    return await refused(scene.api.admin.DeleteGroup(admin_pb.DeleteGroupRequest(name=PARENT), timeout=WAIT_S))
+
+
+@case("ORGANIZATION_IN_USE")
+async def removal_of_an_organization_with_a_group(scene: Scene) -> Refusal:
+    request = admin_pb.DeleteOrganizationRequest(name=ORGANIZATION)
+    return await refused(scene.api.admin.DeleteOrganization(request, timeout=WAIT_S))
+
+
+async def _no_waiting(scene: Scene) -> None:
+    group = admin_pb.Group(name=PARENT, inactive_jobs=admin_pb.INACTIVE_JOBS_REFUSE)
+    await scene.api.admin.UpdateGroup(admin_pb.UpdateGroupRequest(group=group), timeout=WAIT_S)
+
+
+@case("GROUP_INACTIVE", _no_waiting)
+async def submission_to_an_inactive_group(scene: Scene) -> Refusal:
+    return await scene.submitted(echo())
+
+
+async def _removed_in_between(scene: Scene) -> None:
+    """The submission has found its group, which is removed before it is worked on."""
+    submit, jobs = scene.broker.engine.submit, scene.api.admin
+    request = admin_pb.DeleteGroupRequest(name=PARENT, force=True)
+
+    async def late(*wanted: Any) -> Any:
+        await jobs.DeleteGroup(request, timeout=WAIT_S)
+        scene.before = scene.rows()
+        return await submit(*wanted)
+
+    scene.patch.setattr(scene.broker.engine, "submit", late)
+
+
+@case("GROUP_REMOVED", _removed_in_between)
+async def submission_to_a_group_that_goes(scene: Scene) -> Refusal:
+    return await scene.submitted(echo())
 
 
 @case("ALREADY_EXISTS")
@@ -350,18 +438,18 @@ async def resume_of_an_agent_that_is_not_paused(scene: Scene) -> Refusal:
 
 @case("AGENT_NOT_FOUND", _one_agent)
 async def agent_that_is_being_removed(scene: Scene) -> Refusal:
-    ask, both = scene.broker.engine.ask, asyncio.Barrier(2)
+    ask = scene.broker.engine.ask
 
-    async def together(*wanted: Any) -> Any:
-        await both.wait()  # each has found the agent, and one of them will be the second
+    async def after_its_removal(*wanted: Any) -> Any:
+        """Who asks has found the agent; before the engine hears of it, somebody else removes it."""
+        scene.patch.setattr(scene.broker.engine, "ask", ask)
+        await scene.api.admin.DeleteAgent(admin_pb.DeleteAgentRequest(name=AGENT), timeout=WAIT_S)
         return await ask(*wanted)
 
-    scene.patch.setattr(scene.broker.engine, "ask", together)
-    calls = [scene.api.admin.DeleteAgent(admin_pb.DeleteAgentRequest(name=AGENT), timeout=WAIT_S) for _ in range(2)]
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    (error,) = [outcome for outcome in outcomes if isinstance(outcome, grpc.aio.AioRpcError)]
-    del scene.before["agent"], scene.before["broker_batch"]  # the other one was carried out
-    return refusal_of(error)
+    scene.patch.setattr(scene.broker.engine, "ask", after_its_removal)
+    refusal = await refused(scene.api.admin.ResumeAgent(admin_pb.ResumeAgentRequest(name=AGENT), timeout=WAIT_S))
+    del scene.before["agent"], scene.before["broker_batch"]  # the removal was carried out
+    return refusal
 
 
 @case("CHANGED", _one_agent)
@@ -370,9 +458,17 @@ async def removal_with_an_old_etag(scene: Scene) -> Refusal:
     return await refused(scene.api.admin.DeleteAgent(request, timeout=WAIT_S))
 
 
+@case("CHANGED")
+async def change_with_an_old_etag(scene: Scene) -> Refusal:
+    group = admin_pb.Group(name=PARENT, display_name="New", etag="old")
+    return await refused(scene.api.admin.UpdateGroup(admin_pb.UpdateGroupRequest(group=group), timeout=WAIT_S))
+
+
 @case("NOT_BUILT")
-async def removal_of_a_group(scene: Scene) -> Refusal:
-    return await refused(scene.api.admin.DeleteGroup(admin_pb.DeleteGroupRequest(name=PARENT), timeout=WAIT_S))
+async def group_with_a_policy_of_its_own(scene: Scene) -> Refusal:
+    group = admin_pb.Group(policy=admin_pb.GroupPolicy(attempts_max=1))
+    request = admin_pb.CreateGroupRequest(parent=ORGANIZATION, group_id="g", group=group)
+    return await refused(scene.api.admin.CreateGroup(request, timeout=WAIT_S))
 
 
 # --- agents ---------------------------------------------------------------------------------------------------------

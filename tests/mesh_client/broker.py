@@ -52,6 +52,13 @@ def away(text: str = "this broker is stopping", retry_after_s: float = 0.01) -> 
     return status(code_pb2.UNAVAILABLE, text, "BROKER_STOPPING", retry)
 
 
+def full(retry_after_s: float = 0.01) -> status_pb2.Status:
+    """RESOURCE_EXHAUSTED, with when to try again."""
+    retry = error_details_pb2.RetryInfo()
+    retry.retry_delay.FromNanoseconds(round(retry_after_s * 1e9))
+    return status(code_pb2.RESOURCE_EXHAUSTED, "the queue is full", "QUEUE_FULL", retry)
+
+
 def unknown(name: str) -> status_pb2.Status:
     return status(code_pb2.NOT_FOUND, f"there is no {name}", "NOT_FOUND", resource=name)
 
@@ -65,7 +72,7 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
     """Groups `default` and `loaders` of the organization `default`; environment `prod` leads to `loaders`.
 
     A job stays queued until the test calls `move`, except operation `done`, which has succeeded when it is accepted
-    and gives its payload back. Operation `refused` is refused with FULL.
+    and gives its payload back, and `failing`, which has failed. Operation `refused` is refused with FULL.
     """
 
     def __init__(self) -> None:
@@ -73,6 +80,8 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
         self.specs: dict[bytes, pb.JobSpec] = {}
         self.calls: Counter[str] = Counter()
         self.batches: list[pb.SubmitJobsRequest] = []
+        self.orders: list[str] = []
+        """The orders in which lists were asked for."""
         self.open_batches = 0
         self.open_batches_most = 0
         self.groups = {name: _group(name) for name in ("default", "loaders")}
@@ -86,9 +95,16 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
         self.released = asyncio.Event()
         self.released.set()
         self.address = "127.0.0.1:0"
+        self.refusals = {"refused": full(7.0)}
+        """Operations whose jobs are refused, and why."""
+        self._refused_once: defaultdict[str, deque[status_pb2.Status]] = defaultdict(deque)
         self._faults: defaultdict[str, deque[status_pb2.Status]] = defaultdict(deque)
         self._changes: list[bytes] = []
         self._changed = asyncio.Condition()
+        self._is_forgetful = False
+        self._called = asyncio.Event()
+        self.left = asyncio.Event()
+        """Set when somebody has stopped watching."""
         self._server: grpc.aio.Server | None = None
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -115,6 +131,21 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
 
     def fail_next(self, method: str, *faults: status_pb2.Status) -> None:
         self._faults[method].extend(faults)
+
+    async def called(self, method: str, times: int) -> None:
+        """Wait until the method was called so many times."""
+        async with asyncio.timeout(WAIT_S):
+            while self.calls[method] < times:
+                self._called.clear()
+                await self._called.wait()
+
+    def forget_next(self) -> None:
+        """A watch is told of a gap instead of the next change."""
+        self._is_forgetful = True
+
+    def refuse_next(self, operation: str, *refusals: status_pb2.Status) -> None:
+        """Refuse the next jobs of the operation, one for each."""
+        self._refused_once[operation].extend(refusals)
 
     async def move(self, job_id: str, state: int, **fields: Any) -> None:
         """Change a job, and tell those who watch."""
@@ -175,6 +206,7 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Context) -> pb.ListJobsResponse:
         await self._begin(f"ListJobs {request.filter}".rstrip(), context)
+        self.orders.append(request.order_by)
         conditions = [part.split(" = ") for part in request.filter.split(" AND ") if part]
         chosen = [job for job in reversed(self.jobs.values()) if all(_holds(job, *part) for part in conditions)]
         first = int(request.page_token or 0)
@@ -209,6 +241,46 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
         made.requeued_from = job.job_id
         return made
 
+    async def CancelJobs(self, request: pb.CancelJobsRequest, context: Context) -> pb.CancelJobsResponse:
+        await self._begin(f"CancelJobs {request.filter}".rstrip(), context)
+        slice_, token = self._slice(request, [job for job in self.jobs.values() if job.state not in FINAL])
+        response = pb.CancelJobsResponse(matched=len(slice_), next_page_token=token)
+        for job in () if request.validate_only else slice_:
+            if job.state == job_pb2.JOB_STATE_RUNNING:
+                response.stopping += 1
+                continue
+            await self.move(job.job_id, job_pb2.JOB_STATE_CANCELLED)
+            response.cancelled += 1
+        await self._begin("CancelJobs answer", context)
+        return response
+
+    async def RequeueJobs(self, request: pb.RequeueJobsRequest, context: Context) -> pb.RequeueJobsResponse:
+        await self._begin(f"RequeueJobs {request.filter}".rstrip(), context)
+        dead = [job for job in self.jobs.values() if job.state == job_pb2.JOB_STATE_DEAD]
+        slice_, token = self._slice(request, dead)
+        response = pb.RequeueJobsResponse(matched=len(slice_), next_page_token=token)
+        for job in () if request.validate_only else slice_:
+            if job.operation == "refused":
+                response.refused.add(job_id=job.job_id, error=self.refusals["refused"])
+            elif any(other.requeued_from == job.job_id for other in self.jobs.values()):
+                response.passed_over += 1
+            else:
+                await self.RequeueJob(pb.RequeueJobRequest(name=job.name), context)
+                response.requeued += 1
+        return response
+
+    def _slice(
+        self, request: pb.CancelJobsRequest | pb.RequeueJobsRequest, jobs: list[job_pb2.Job]
+    ) -> tuple[list[job_pb2.Job], str]:
+        """The next two of these jobs by key, and the token of those behind them."""
+        conditions = [part.split(" = ") for part in request.filter.split(" AND ") if part]
+        rest = [
+            job
+            for job in jobs
+            if job.job_key > int(request.page_token or 0) and all(_holds(job, *part) for part in conditions)
+        ]
+        return rest[:2], str(rest[1].job_key) if len(rest) > 2 else ""
+
     async def ResolveHeldJob(self, request: pb.ResolveHeldJobRequest, context: Context) -> job_pb2.Job:
         await self._begin(f"ResolveHeldJob {request.comment}".rstrip(), context)
         job = await self._find(request.name, context)
@@ -230,16 +302,26 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
         at = int(request.resume_token) if request.resume_token else len(self._changes)
         await context.send_initial_metadata(())
         self.watching.set()
-        if wanted and not request.resume_token:
+        try:
+            async for told in self._watched(wanted, at, is_new=not request.resume_token):
+                yield told
+                await self._begin("WatchJobs told", context)
+        finally:
+            self.left.set()
+
+    async def _watched(self, wanted: set[bytes], at: int, *, is_new: bool) -> AsyncIterator[pb.WatchJobsResponse]:
+        if wanted and is_new:
             yield self._told([key for key in self.jobs if key in wanted], at)
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda at=at: len(self._changes) > at)  # type: ignore[misc]
             keys = [key for key in self._changes[at:] if not wanted or key in wanted]
             at = len(self._changes)
-            if keys:
+            if self._is_forgetful:
+                self._is_forgetful = False
+                yield pb.WatchJobsResponse(resume_token=str(at), gap=True)
+            elif keys:
                 yield self._told(keys, at)
-            await self._begin("WatchJobs told", context)
 
     def _told(self, keys: list[bytes], at: int) -> pb.WatchJobsResponse:
         jobs = [job_pb2.Job() for _ in keys]
@@ -249,10 +331,9 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
         return pb.WatchJobsResponse(jobs=jobs, resume_token=str(at))
 
     async def _accept(self, parent: str, spec: pb.JobSpec) -> pb.SubmitResult:
-        if spec.operation == "refused":
-            retry = error_details_pb2.RetryInfo()
-            retry.retry_delay.FromSeconds(7)
-            refusal = status(code_pb2.RESOURCE_EXHAUSTED, "the queue is full", "QUEUE_FULL", retry)
+        once = self._refused_once[spec.operation]
+        refusal = once.popleft() if once else self.refusals.get(spec.operation)
+        if refusal is not None:
             return pb.SubmitResult(job_id=spec.job_id, error=refusal)
         key = next((known.job_id for known in self.specs.values() if _is_same(known, spec)), spec.job_id)
         if key not in self.jobs:
@@ -286,6 +367,9 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
             job.attempt, job.agent = 1, "a1"
             job.finished_at.CopyFrom(job.accepted_at)
             job.result.content, job.result.content_type = spec.payload, spec.content_type
+        if spec.operation == "failing":
+            job.state = job_pb2.JOB_STATE_FAILED
+            job.failure.code, job.failure.message = "broken", "on purpose"
         return job
 
     def _refusal(self, parent: str) -> status_pb2.Status | None:
@@ -302,6 +386,7 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
 
     async def _begin(self, method: str, context: Context) -> None:
         self.calls[method] += 1
+        self._called.set()
         if self._faults[method]:
             await abort(context, self._faults[method].popleft())
 

@@ -1,10 +1,24 @@
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import aclosing
+from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from mesh_client import ConflictError, DrainView, MeshClient, NotFoundError, WrongStateError
+from broker.app import Broker
+from mesh_client import (
+    ConflictError,
+    DrainView,
+    FullError,
+    MalformedError,
+    MeshClient,
+    NotFoundError,
+    Removal,
+    WrongStateError,
+)
+from tests.broker.running import settings_of
 from tests.mesh_client.broker import MemoryBroker
 
 
@@ -101,3 +115,89 @@ async def test_agent_is_disabled_enabled_and_removed(mesh: MeshClient) -> None:
     assert await mesh.remove_agent("default", "a2") == 1
     with pytest.raises(NotFoundError):
         await mesh.remove_agent("default", "a2")
+
+
+# --- against a whole broker -----------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def live(tmp_path: Path) -> AsyncIterator[MeshClient]:
+    plan = {"groups_max": 3, "agents_max": 3, "contact": "ops@example.org"}
+    settings = settings_of(tmp_path, plan=plan)
+    async with Broker(settings) as broker, MeshClient(broker.api_address) as client:
+        yield client
+
+
+async def test_update_changes_what_is_given_only(live: MeshClient) -> None:
+    await live.create_group("etl", description="Nightly", mode="ordered", inactive_jobs="refuse")
+    changed = await live.update_group("etl", display_name="ETL", central_logging=False)
+    assert (changed.display_name, changed.description, changed.central_logging) == ("ETL", "Nightly", False)
+    assert (changed.mode, changed.inactive_jobs) == ("ordered", "refuse")
+    cleared = await live.update_group("etl", description="", mode="spill", inactive_jobs="wait")
+    assert (cleared.description, cleared.mode, cleared.inactive_jobs) == ("", "spill", "wait")
+    assert await live.get_group("etl") == cleared
+    organization = await live.update_organization("default", description="ours")
+    assert (organization.display_name, organization.description) == ("Default", "ours")
+    environment = await live.update_environment("default", target_group="etl", groups=["etl"])
+    assert (environment.display_name, environment.target_group, environment.groups) == ("Default", "etl", ("etl",))
+    none = await live.update_environment("default", target_group="", groups=())
+    assert (none.target_group, none.groups) == ("", ())
+    await live.create_agent("etl", "a1", display_name="Host 1", description="old")
+    agent = await live.update_agent("etl", "a1", rank=2, description="")
+    assert (agent.display_name, agent.description, agent.rank) == ("Host 1", "", 2)
+    assert agent.status_synonyms == ("Unregistered", "Awaiting setup")
+
+
+async def test_update_of_nothing_is_refused_before_it_is_sent(live: MeshClient) -> None:
+    with pytest.raises(MalformedError, match="nothing to change: give one of display_name, description, rank"):
+        await live.update_agent("default", "a1")
+
+
+async def test_update_of_something_older_is_refused_and_a_check_changes_nothing(live: MeshClient) -> None:
+    read = await live.get_group("default")
+    checked = await live.update_group("default", display_name="New", etag=read.etag, validate_only=True)
+    assert checked.display_name == "New"
+    await live.update_group("default", display_name="Other", etag=read.etag)
+    with pytest.raises(WrongStateError, match="has changed"):
+        await live.update_group("default", display_name="New", etag=read.etag)
+
+
+async def test_removal_says_what_goes_first_and_then_does_it(live: MeshClient) -> None:
+    await live.create_agent("default", "a1")
+    await live.submit("echo")
+    with pytest.raises(WrongStateError):
+        await live.remove_group("default")
+    would = await live.remove_group("default", force=True, validate_only=True)
+    assert would == Removal(environments=("default",), agents=("default/a1",), jobs=1)
+    assert await live.remove_group("default", force=True) == would
+    with pytest.raises(NotFoundError):
+        await live.get_group("default")
+    assert await live.remove_environment("default") == Removal()
+    await live.create_organization("acme")
+    assert await live.remove_organization("acme") == Removal()
+    assert [view.organization async for view in live.list_organizations()] == ["default"]
+
+
+async def test_limit_of_the_plan_is_shown_and_held(live: MeshClient) -> None:
+    for name in ("g1", "g2"):
+        await live.create_group(name)
+    with pytest.raises(FullError, match=r"ask ops@example\.org for more") as caught:
+        await live.create_group("g3")
+    assert (caught.value.retry_after_s, caught.value.details["limit"]) == (None, "3")
+    view = await live.get_organization("default")
+    assert (view.groups_total, view.groups_max, view.agents_total, view.agents_max) == (3, 3, 0, 3)
+    assert view.contact == "ops@example.org"
+
+
+@pytest.mark.req("R07", "R08")
+async def test_lists_are_filtered_and_ordered(live: MeshClient) -> None:
+    await live.create_group("b", description="cold")
+    await live.create_group("a", description="cold")
+    assert [view.group async for view in live.list_groups(order_by="name desc")] == ["default", "b", "a"]
+    assert [view.group async for view in live.list_groups(where="cold", order_by="created_at")] == ["b", "a"]
+    for agent in ("a1", "a2"):
+        await live.create_agent("b", agent)
+    assert [view.agent async for view in live.list_agents(where="a2")] == ["a2"]
+    assert [view.agent async for view in live.list_agents("b", order_by="name desc")] == ["a2", "a1"]
+    assert [view.environment async for view in live.list_environments(where="groups : nowhere")] == []
+    assert [view.organization async for view in live.list_organizations(where='name : "default"')] == ["default"]

@@ -18,6 +18,9 @@ EXIT_CODES = {
     "MeshTimeoutError": 5,
     "ConflictError": 6,
     "WrongStateError": 6,
+    "JobFailedError": 1,
+    "JobDeadError": 1,
+    "JobCancelledError": 1,
     "InternalError": 1,
     "MeshClientError": 1,
 }
@@ -26,6 +29,13 @@ EXIT_CODES = {
 def test_every_kind_has_the_exit_code_of_the_convention() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MeshClientError)]
     assert {kind.__name__: kind.exit_code for kind in kinds} == EXIT_CODES
+
+
+def test_every_kind_has_a_next_step_of_its_own() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MeshClientError)]
+    assert all(kind.next_step for kind in kinds)
+    own = [kind.next_step for kind in kinds if kind.__base__ is MeshClientError]
+    assert len(set(own)) == len(own)
 
 
 @pytest.mark.parametrize(("code", "kind"), ERROR_OF_CODE.items())

@@ -133,6 +133,25 @@ async def test_stream_goes_on_when_the_broker_is_restarted(mesh: MeshClient, bro
     assert [answer.job_id for answer in answers] == [job.job_id for job in broker.jobs.values()]
 
 
+async def test_stream_goes_on_when_the_broker_is_restarted_while_its_source_was_silent(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed_s = 0.0
+    monkeypatch.setattr("mesh_client.retry.monotonic", lambda: passed_s)
+
+    async def specs() -> AsyncIterator[JobSpec]:
+        nonlocal passed_s
+        yield JobSpec("done")
+        await broker.called("SubmitStream answered", 1)
+        passed_s = 3_600.0
+        await broker.restart()
+        yield JobSpec("done")
+
+    async with MeshClient(broker.address, retry_for_s=5.0) as mesh:
+        answers = [answer async for answer in mesh.submit_stream(specs())]
+    assert [answer.job_id for answer in answers] == [job.job_id for job in broker.jobs.values()]
+
+
 async def test_stream_refuses_each_job_when_the_group_is_unknown(broker: MemoryBroker) -> None:
     async with MeshClient(broker.address, group="nope") as mesh:
         answers = [answer async for answer in mesh.submit_stream([JobSpec("done"), JobSpec("done")])]

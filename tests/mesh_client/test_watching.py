@@ -53,6 +53,27 @@ async def test_watch_continues_after_a_token_of_somebody_else(mesh: MeshClient) 
     assert [view.job_id for view in change.jobs] == [missed.job_id]
 
 
+async def test_watch_goes_on_when_the_broker_is_restarted_after_a_long_silence(
+    broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed_s = 0.0
+    monkeypatch.setattr("mesh_client.retry.monotonic", lambda: passed_s)
+    async with MeshClient(broker.address, retry_for_s=5.0) as mesh:
+        changes = cast("AsyncGenerator[JobChange, None]", mesh.watch())
+        async with aclosing(changes):
+            taking = asyncio.create_task(take(changes, 1))
+            await broker.watching.wait()
+            await mesh.submit("load")
+            await taking  # now the client knows, too, that its watch stands
+            passed_s = 3_600.0
+            taking = asyncio.create_task(take(changes, 1))
+            await broker.restart()
+            await broker.watching.wait()
+            job = await mesh.submit("load")
+            [change] = await taking
+    assert [view.job_id for view in change.jobs] == [job.job_id]
+
+
 async def test_watch_raises_when_it_is_refused(mesh: MeshClient, broker: MemoryBroker) -> None:
     broker.fail_next("WatchJobs", status(code_pb2.PERMISSION_DENIED, "not yours", "DENIED"))
     with pytest.raises(DeniedError):

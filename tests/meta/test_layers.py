@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from tests.broker.observe.test_recording import ONE, Turns
 from tests.meta.check import ROOT
 
 HEAVY = ("grpc", "google.protobuf", "sqlalchemy", "protos")
@@ -82,8 +84,19 @@ def test_simulator_loads_neither_wire_nor_store() -> None:
 
 
 def test_mesh_sim_run_loads_neither_wire_nor_store() -> None:
-    modules = loaded_after(COMMAND.format(arguments=["run", "--help"]))
+    modules = loaded_after(COMMAND.format(arguments=["run", "simulator/scenarios/agent-loss.yaml", "--json"]))
 
+    assert heavy(modules, "mesh_client") == []
+
+
+def test_simulator_loads_neither_wire_nor_store_when_it_replays_a_journal(tmp_path: Path) -> None:
+    turns = Turns(tmp_path)
+    turns.add(ONE)
+    turns.agents(ONE, 1)
+    turns.recording.stop()
+    modules = loaded_after(COMMAND.format(arguments=["replay", str(tmp_path)]))
+
+    assert {"simulator.replay", "broker.journal.segment"} <= modules
     assert heavy(modules, "mesh_client") == []
 
 

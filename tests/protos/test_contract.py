@@ -191,6 +191,7 @@ GOOD: dict[str, Message] = {
         group=admin.Group(name=GROUP, policy=admin.GroupPolicy(attempts_max=5)),
         update_mask=field_mask_pb2.FieldMask(paths=["policy.attempts_max"]),
     ),
+    "progress from none to all": agent.AgentFrame(progress=[agent.Progress(), agent.Progress(fraction=1.0)]),
     "drain without deadline": admin.DrainAgentRequest(name=AGENT, mode=agent.DRAIN_MODE_STOP),
 }
 
@@ -209,6 +210,12 @@ BAD: dict[str, tuple[Message, str]] = {
         "hello.incarnation_id",
     ),
     "outcome without status": (agent.AgentFrame(outcomes=[agent.Outcome(job_key=1)]), "outcomes[0].status"),
+    "more progress than all": (agent.AgentFrame(progress=[agent.Progress(fraction=1.5)]), "progress[0].fraction"),
+    "negative progress": (agent.AgentFrame(progress=[agent.Progress(fraction=-0.5)]), "progress[0].fraction"),
+    "progress that is no number": (
+        agent.AgentFrame(progress=[agent.Progress(fraction=float("nan"))]),
+        "progress[0].fraction",
+    ),
     "name of something else": (admin.GetAgentRequest(name=GROUP), "name"),
     "name with a line more": (admin.GetGroupRequest(name=GROUP + "\n"), "name"),
     "id of 64 characters": (admin.CreateAgentRequest(parent=GROUP, agent_id="a" * 64, agent=admin.Agent()), "agent_id"),

@@ -94,6 +94,34 @@ INACTIVE_JOBS_REFUSE: InactiveJobs.ValueType  # 2
 """They are refused, reason GROUP_INACTIVE."""
 Global___InactiveJobs: _TypeAlias = InactiveJobs  # noqa: Y015
 
+class _GroupMode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GroupModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupMode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GROUP_MODE_UNSPECIFIED: _GroupMode.ValueType  # 0
+    """At creation: the broker's setting; later as BALANCED."""
+    GROUP_MODE_BALANCED: _GroupMode.ValueType  # 1
+    """Evenly, whatever the ranks of the agents."""
+    GROUP_MODE_ORDERED: _GroupMode.ValueType  # 2
+    """All to the agents of the lowest rank that work; the next rank stands by."""
+    GROUP_MODE_SPILL: _GroupMode.ValueType  # 3
+    """To the lowest rank first; what it has no room for goes to the next one."""
+
+class GroupMode(_GroupMode, metaclass=_GroupModeEnumTypeWrapper):
+    """How a group spreads its jobs over its agents."""
+
+GROUP_MODE_UNSPECIFIED: GroupMode.ValueType  # 0
+"""At creation: the broker's setting; later as BALANCED."""
+GROUP_MODE_BALANCED: GroupMode.ValueType  # 1
+"""Evenly, whatever the ranks of the agents."""
+GROUP_MODE_ORDERED: GroupMode.ValueType  # 2
+"""All to the agents of the lowest rank that work; the next rank stands by."""
+GROUP_MODE_SPILL: GroupMode.ValueType  # 3
+"""To the lowest rank first; what it has no room for goes to the next one."""
+Global___GroupMode: _TypeAlias = GroupMode  # noqa: Y015
+
 class _AgentStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -187,17 +215,28 @@ class Organization(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    GROUPS_TOTAL_FIELD_NUMBER: _builtins.int
+    AGENTS_TOTAL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`organizations/{organization}`. Set by the broker at creation, then fixed."""
     display_name: _builtins.str
-    """What people read."""
+    """What people read. Empty: the last part of the name."""
     description: _builtins.str
     """Free text."""
     etag: _builtins.str
     """Changes with each change that a person made. Given back in an update, it refuses to overwrite a newer state."""
+    groups_total: _builtins.int
+    """Output only. Private groups."""
+    agents_total: _builtins.int
+    """Output only. Agents of private groups."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """Output only."""
+
+    @_builtins.property
+    def limits(self) -> Global___OrganizationLimits:
+        """Output only. What the plan allows, and whom to ask for more."""
 
     def __init__(
         self,
@@ -207,14 +246,47 @@ class Organization(_message.Message):
         description: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        limits: Global___OrganizationLimits | None = ...,
+        groups_total: _builtins.int = ...,
+        agents_total: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "description", b"description", "display_name", b"display_name", "etag", b"etag", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_total", b"agents_total", "created_at", b"created_at", "description", b"description", "display_name", b"display_name", "etag", b"etag", "groups_total", b"groups_total", "limits", b"limits", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Organization: _TypeAlias = Organization  # noqa: Y015
+
+@_typing.final
+class OrganizationLimits(_message.Message):
+    """What the plan of an organization allows. What managed groups have does not count. At a limit: RESOURCE_EXHAUSTED."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_MAX_FIELD_NUMBER: _builtins.int
+    AGENTS_MAX_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
+    groups_max: _builtins.int
+    """Private groups, at most."""
+    agents_max: _builtins.int
+    """Agents of all private groups, at most."""
+    contact: _builtins.str
+    """Whom to ask for more."""
+    def __init__(
+        self,
+        *,
+        groups_max: _builtins.int = ...,
+        agents_max: _builtins.int = ...,
+        contact: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agents_max", b"agents_max", "contact", b"contact", "groups_max", b"groups_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrganizationLimits: _TypeAlias = OrganizationLimits  # noqa: Y015
 
 @_typing.final
 class CreateOrganizationRequest(_message.Message):
@@ -278,11 +350,12 @@ class ListOrganizationsRequest(_message.Message):
     """`next_page_token` of the page before; the other fields must be as they were then."""
     filter: _builtins.str
     """AIP-160 subset: `=`, `!=`, `:` (contains), joined by AND, on
-    name, display_name.
+    name, display_name, description.
+    A word alone is searched for in the last part of the name, in display_name and description.
     """
     order_by: _builtins.str
     """AIP-132: fields, each with an optional ` desc`, separated by commas; empty values last, ties by name. On
-    name, display_name, created_at.
+    name, display_name, description, groups_total, agents_total, created_at.
     """
     def __init__(
         self,
@@ -549,11 +622,12 @@ class ListEnvironmentsRequest(_message.Message):
     """`next_page_token` of the page before; the other fields must be as they were then."""
     filter: _builtins.str
     """AIP-160 subset: `=`, `!=`, `:` (contains), joined by AND, on
-    name, display_name, description, target_group.
+    name, display_name, description, target_group, groups.
+    A word alone is searched for in the last part of the name, in display_name and description.
     """
     order_by: _builtins.str
     """AIP-132: fields, each with an optional ` desc`, separated by commas; empty values last, ties by name. On
-    name, display_name, target_group, created_at.
+    name, display_name, description, target_group, created_at.
     """
     def __init__(
         self,
@@ -767,6 +841,10 @@ class Group(_message.Message):
     ENVIRONMENTS_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
+    JOBS_WAITING_FIELD_NUMBER: _builtins.int
+    JOBS_RUNNING_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`organizations/{organization}/groups/{group}`. Set by the broker at creation, then fixed."""
     display_name: _builtins.str
@@ -788,6 +866,11 @@ class Group(_message.Message):
     inactive_jobs: Global___InactiveJobs.ValueType
     etag: _builtins.str
     """Changes with each change that a person made. Given back in an update, it refuses to overwrite a newer state."""
+    mode: Global___GroupMode.ValueType
+    jobs_waiting: _builtins.int
+    """Output only. Jobs that are not final and that no agent has: queued, scheduled or held."""
+    jobs_running: _builtins.int
+    """Output only. Jobs that an agent has."""
     @_builtins.property
     def policy(self) -> Global___GroupPolicy: ...
     @_builtins.property
@@ -797,6 +880,10 @@ class Group(_message.Message):
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """Output only."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupWarning]:
+        """Output only. What is unwise about the group; it works all the same. Not given for managed groups."""
 
     def __init__(
         self,
@@ -814,16 +901,46 @@ class Group(_message.Message):
         environments: _abc.Iterable[_builtins.str] | None = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        mode: Global___GroupMode.ValueType = ...,
+        jobs_waiting: _builtins.int = ...,
+        jobs_running: _builtins.int = ...,
+        warnings: _abc.Iterable[Global___GroupWarning] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_central_logging", b"_central_logging", "central_logging", b"central_logging", "created_at", b"created_at", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_central_logging", b"_central_logging", "agents_active", b"agents_active", "agents_total", b"agents_total", "central_logging", b"central_logging", "created_at", b"created_at", "description", b"description", "display_name", b"display_name", "environments", b"environments", "etag", b"etag", "inactive_jobs", b"inactive_jobs", "kind", b"kind", "name", b"name", "policy", b"policy", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_central_logging", b"_central_logging", "agents_active", b"agents_active", "agents_total", b"agents_total", "central_logging", b"central_logging", "created_at", b"created_at", "description", b"description", "display_name", b"display_name", "environments", b"environments", "etag", b"etag", "inactive_jobs", b"inactive_jobs", "jobs_running", b"jobs_running", "jobs_waiting", b"jobs_waiting", "kind", b"kind", "mode", b"mode", "name", b"name", "policy", b"policy", "status", b"status", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__central_logging: _TypeAlias = _typing.Literal["central_logging"]  # noqa: Y015
     _WhichOneofArgType__central_logging: _TypeAlias = _typing.Literal["_central_logging", b"_central_logging"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__central_logging) -> _WhichOneofReturnType__central_logging | None: ...
 
 Global___Group: _TypeAlias = Group  # noqa: Y015
+
+@_typing.final
+class GroupWarning(_message.Message):
+    """One thing that is unwise about a group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """Machine-readable: `no_environment`, `few_agents`, `one_host`, `mixed_os`, `mixed_version`, `mixed_time_zone`."""
+    message: _builtins.str
+    """One sentence."""
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupWarning: _TypeAlias = GroupWarning  # noqa: Y015
 
 @_typing.final
 class CreateGroupRequest(_message.Message):
@@ -894,11 +1011,13 @@ class ListGroupsRequest(_message.Message):
     """`next_page_token` of the page before; the other fields must be as they were then."""
     filter: _builtins.str
     """AIP-160 subset: `=`, `!=`, `:` (contains), joined by AND, on
-    name, display_name, description, kind, status, central_logging.
+    name, display_name, description, kind, status, central_logging, mode, inactive_jobs, environments, warnings.
+    A word alone is searched for in the last part of the name, in display_name and description.
     """
     order_by: _builtins.str
     """AIP-132: fields, each with an optional ` desc`, separated by commas; empty values last, ties by name. On
-    name, display_name, description, central_logging, status, agents_active, agents_total, created_at.
+    name, display_name, description, kind, central_logging, status, mode, agents_active, agents_total, jobs_waiting,
+    jobs_running, created_at.
     """
     def __init__(
         self,
@@ -1112,10 +1231,12 @@ class Agent(_message.Message):
     DISABLED_REASON_FIELD_NUMBER: _builtins.int
     CREATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    RANK_FIELD_NUMBER: _builtins.int
+    STATUS_SYNONYMS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`organizations/{organization}/groups/{group}/agents/{agent}`. Set by the broker at creation, then fixed."""
     display_name: _builtins.str
-    """What people read, often a host name."""
+    """What people read, often a host name. Empty: the last part of the name."""
     description: _builtins.str
     """Free text."""
     status: Global___AgentStatus.ValueType
@@ -1146,6 +1267,8 @@ class Agent(_message.Message):
     """Output only. Why it is disabled, in the operator's words."""
     etag: _builtins.str
     """Changes with each change that a person made. Given back in an update, it refuses to overwrite a newer state."""
+    rank: _builtins.int
+    """Its place among the agents of the group where the mode goes by rank: lower is earlier."""
     @_builtins.property
     def operations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. What it can run."""
@@ -1178,6 +1301,10 @@ class Agent(_message.Message):
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """Output only."""
 
+    @_builtins.property
+    def status_synonyms(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Output only. What other products call its status."""
+
     def __init__(
         self,
         *,
@@ -1206,10 +1333,12 @@ class Agent(_message.Message):
         disabled_reason: _builtins.str = ...,
         created_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        rank: _builtins.int = ...,
+        status_synonyms: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connected_at", b"connected_at", "created_at", b"created_at", "drain", b"drain", "last_heard_at", b"last_heard_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "connected_at", b"connected_at", "created_at", b"created_at", "description", b"description", "disabled_reason", b"disabled_reason", "display_name", b"display_name", "drain", b"drain", "etag", b"etag", "host", b"host", "ip", b"ip", "labels", b"labels", "last_heard_at", b"last_heard_at", "live", b"live", "name", b"name", "operations", b"operations", "operator_labels", b"operator_labels", "os", b"os", "peer", b"peer", "pid", b"pid", "slots", b"slots", "started_at", b"started_at", "status", b"status", "time_zone", b"time_zone", "user", b"user", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "connected_at", b"connected_at", "created_at", b"created_at", "description", b"description", "disabled_reason", b"disabled_reason", "display_name", b"display_name", "drain", b"drain", "etag", b"etag", "host", b"host", "ip", b"ip", "labels", b"labels", "last_heard_at", b"last_heard_at", "live", b"live", "name", b"name", "operations", b"operations", "operator_labels", b"operator_labels", "os", b"os", "peer", b"peer", "pid", b"pid", "rank", b"rank", "slots", b"slots", "started_at", b"started_at", "status", b"status", "status_synonyms", b"status_synonyms", "time_zone", b"time_zone", "user", b"user", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1328,11 +1457,13 @@ class ListAgentsRequest(_message.Message):
     """`next_page_token` of the page before; the other fields must be as they were then."""
     filter: _builtins.str
     """AIP-160 subset: `=`, `!=`, `:` (contains), joined by AND, on
-    name, display_name, status, version, host, ip, os, operations, labels.
+    name, display_name, description, status, version, host, ip, peer, os, user, operations, labels.
+    A word alone is searched for in the last part of the name, in display_name and description.
     """
     order_by: _builtins.str
     """AIP-132: fields, each with an optional ` desc`, separated by commas; empty values last, ties by name. On
-    name, display_name, status, version, host, ip, os, slots, live, last_heard_at, created_at.
+    name, display_name, description, status, version, host, ip, peer, os, user, pid, rank, slots, capacity, live,
+    connected_at, started_at, last_heard_at, created_at. Versions and addresses are compared by their numbers.
     """
     def __init__(
         self,

@@ -134,6 +134,7 @@ class _CancelReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CancelRe
     """A newer attempt exists, or the job is final or unknown: nobody waits for the outcome."""
     CANCEL_REASON_AGENT_DISABLED: _CancelReason.ValueType  # 8
     CANCEL_REASON_AGENT_REMOVED: _CancelReason.ValueType  # 9
+    CANCEL_REASON_GROUP_REMOVED: _CancelReason.ValueType  # 10
 
 class CancelReason(_CancelReason, metaclass=_CancelReasonEnumTypeWrapper):
     """Why an attempt is stopped."""
@@ -150,6 +151,7 @@ CANCEL_REASON_SUPERSEDED: CancelReason.ValueType  # 7
 """A newer attempt exists, or the job is final or unknown: nobody waits for the outcome."""
 CANCEL_REASON_AGENT_DISABLED: CancelReason.ValueType  # 8
 CANCEL_REASON_AGENT_REMOVED: CancelReason.ValueType  # 9
+CANCEL_REASON_GROUP_REMOVED: CancelReason.ValueType  # 10
 Global___CancelReason: _TypeAlias = CancelReason  # noqa: Y015
 
 class _DrainMode:
@@ -902,7 +904,7 @@ class OutcomeRefused(_message.Message):
     job_key: _builtins.int
     attempt: _builtins.int
     reason: _builtins.str
-    """`superseded`, `final`, `unknown`, `foreign`."""
+    """`superseded`, `final` (a job that nobody knows any more is final), `foreign`."""
     def __init__(
         self,
         *,

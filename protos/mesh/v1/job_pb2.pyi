@@ -146,6 +146,103 @@ class Result(_message.Message):
 Global___Result: _TypeAlias = Result  # noqa: Y015
 
 @_typing.final
+class JobAttempt(_message.Message):
+    """One attempt of a job, from its placement to its end."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    ASSIGNED_AT_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    FINISHED_AT_FIELD_NUMBER: _builtins.int
+    ENDING_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    agent: _builtins.str
+    """Id of the agent that had it."""
+    ending: _builtins.str
+    """How it ended, a word: `succeeded`, `failed`, `lost`, `rejected_busy`, `stopped_requested`, ... Empty while it is live."""
+    code: _builtins.str
+    """The operation's or the mesh's code when it failed; the agent's words when it was rejected."""
+    @_builtins.property
+    def assigned_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """Not set when the agent never said that it began."""
+
+    @_builtins.property
+    def finished_at(self) -> _timestamp_pb2.Timestamp:
+        """Not set while it is live."""
+
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        agent: _builtins.str = ...,
+        assigned_at: _timestamp_pb2.Timestamp | None = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        finished_at: _timestamp_pb2.Timestamp | None = ...,
+        ending: _builtins.str = ...,
+        code: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assigned_at", b"assigned_at", "finished_at", b"finished_at", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "assigned_at", b"assigned_at", "attempt", b"attempt", "code", b"code", "ending", b"ending", "finished_at", b"finished_at", "started_at", b"started_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobAttempt: _TypeAlias = JobAttempt  # noqa: Y015
+
+@_typing.final
+class JobTransition(_message.Message):
+    """One step of a job from one state to another."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AT_FIELD_NUMBER: _builtins.int
+    FROM_STATE_FIELD_NUMBER: _builtins.int
+    TO_STATE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    from_state: Global___JobState.ValueType
+    """Not specified for the acceptance."""
+    to_state: Global___JobState.ValueType
+    reason: _builtins.str
+    """A word: `accepted`, `placed`, `started`, `agent_lost`, `cancelled`, `resolved`, ..."""
+    attempt: _builtins.int
+    """The attempt that it is about; 0 before the first."""
+    agent: _builtins.str
+    actor: _builtins.str
+    """Who did it, if a person did."""
+    comment: _builtins.str
+    """What that person said."""
+    @_builtins.property
+    def at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        at: _timestamp_pb2.Timestamp | None = ...,
+        from_state: Global___JobState.ValueType = ...,
+        to_state: Global___JobState.ValueType = ...,
+        reason: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        agent: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        comment: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "agent", b"agent", "at", b"at", "attempt", b"attempt", "comment", b"comment", "from_state", b"from_state", "reason", b"reason", "to_state", b"to_state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobTransition: _TypeAlias = JobTransition  # noqa: Y015
+
+@_typing.final
 class Job(_message.Message):
     """A job as the broker knows it. Payload and result are left out of lists."""
 
@@ -200,6 +297,10 @@ class Job(_message.Message):
     SCHEDULE_TO_START_FIELD_NUMBER: _builtins.int
     RUN_TIMEOUT_FIELD_NUMBER: _builtins.int
     TOTAL_TIMEOUT_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_FIELD_NUMBER: _builtins.int
+    TRANSITIONS_FIELD_NUMBER: _builtins.int
+    REQUEUED_AS_FIELD_NUMBER: _builtins.int
+    PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`organizations/{organization}/jobs/{job_id}`."""
     job_id: _builtins.str
@@ -227,9 +328,13 @@ class Job(_message.Message):
     requeued_from: _builtins.str
     """The dead or failed job that this one repeats."""
     checkpoint: _builtins.bytes
-    """The latest checkpoint that an attempt reported."""
+    """The latest checkpoint that an attempt reported. Only in the full view."""
     idempotency_key: _builtins.str
     """Idempotency key, if the submitter gave one besides the job id."""
+    requeued_as: _builtins.str
+    """The newest job that repeats this one. Only in the full view."""
+    payload_bytes: _builtins.int
+    """Bytes of the payload."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -248,7 +353,7 @@ class Job(_message.Message):
 
     @_builtins.property
     def result(self) -> Global___Result:
-        """Only from GetJob."""
+        """Only in the full view."""
 
     @_builtins.property
     def schedule_to_start(self) -> _duration_pb2.Duration: ...
@@ -256,6 +361,16 @@ class Job(_message.Message):
     def run_timeout(self) -> _duration_pb2.Duration: ...
     @_builtins.property
     def total_timeout(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobAttempt]:
+        """All attempts, the first one first. Only in the full view."""
+
+    @_builtins.property
+    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobTransition]:
+        """What happened to it, the first thing first; what an attempt began and ended is in `attempts`, too. Only in the
+        full view.
+        """
+
     def __init__(
         self,
         *,
@@ -288,10 +403,14 @@ class Job(_message.Message):
         schedule_to_start: _duration_pb2.Duration | None = ...,
         run_timeout: _duration_pb2.Duration | None = ...,
         total_timeout: _duration_pb2.Duration | None = ...,
+        attempts: _abc.Iterable[Global___JobAttempt] | None = ...,
+        transitions: _abc.Iterable[Global___JobTransition] | None = ...,
+        requeued_as: _builtins.str = ...,
+        payload_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "assigned_at", b"assigned_at", "failure", b"failure", "finished_at", b"finished_at", "not_before", b"not_before", "result", b"result", "run_timeout", b"run_timeout", "schedule_to_start", b"schedule_to_start", "started_at", b"started_at", "total_timeout", b"total_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "agent", b"agent", "assigned_at", b"assigned_at", "attempt", b"attempt", "bounces", b"bounces", "cancel_requested", b"cancel_requested", "checkpoint", b"checkpoint", "crashes", b"crashes", "environment", b"environment", "failure", b"failure", "failures", b"failures", "fairness_key", b"fairness_key", "finished_at", b"finished_at", "group", b"group", "idempotency_key", b"idempotency_key", "job_id", b"job_id", "job_key", b"job_key", "labels", b"labels", "name", b"name", "not_before", b"not_before", "operation", b"operation", "priority", b"priority", "requeued_from", b"requeued_from", "result", b"result", "run_timeout", b"run_timeout", "schedule_to_start", b"schedule_to_start", "started_at", b"started_at", "state", b"state", "total_timeout", b"total_timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepted_at", b"accepted_at", "agent", b"agent", "assigned_at", b"assigned_at", "attempt", b"attempt", "attempts", b"attempts", "bounces", b"bounces", "cancel_requested", b"cancel_requested", "checkpoint", b"checkpoint", "crashes", b"crashes", "environment", b"environment", "failure", b"failure", "failures", b"failures", "fairness_key", b"fairness_key", "finished_at", b"finished_at", "group", b"group", "idempotency_key", b"idempotency_key", "job_id", b"job_id", "job_key", b"job_key", "labels", b"labels", "name", b"name", "not_before", b"not_before", "operation", b"operation", "payload_bytes", b"payload_bytes", "priority", b"priority", "requeued_as", b"requeued_as", "requeued_from", b"requeued_from", "result", b"result", "run_timeout", b"run_timeout", "schedule_to_start", b"schedule_to_start", "started_at", b"started_at", "state", b"state", "total_timeout", b"total_timeout", "transitions", b"transitions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,6 +23,28 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _JobView:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _JobViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobView.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    JOB_VIEW_UNSPECIFIED: _JobView.ValueType  # 0
+    """The full view."""
+    JOB_VIEW_BASIC: _JobView.ValueType  # 1
+    """What lists show: no result, checkpoint, attempts and transitions."""
+    JOB_VIEW_FULL: _JobView.ValueType  # 2
+
+class JobView(_JobView, metaclass=_JobViewEnumTypeWrapper):
+    """How much of a job is wanted."""
+
+JOB_VIEW_UNSPECIFIED: JobView.ValueType  # 0
+"""The full view."""
+JOB_VIEW_BASIC: JobView.ValueType  # 1
+"""What lists show: no result, checkpoint, attempts and transitions."""
+JOB_VIEW_FULL: JobView.ValueType  # 2
+Global___JobView: _TypeAlias = JobView  # noqa: Y015
+
 class _HeldResolution:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -317,16 +339,19 @@ class GetJobRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`organizations/{organization}/jobs/{job_id}`."""
+    view: Global___JobView.ValueType
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
+        view: Global___JobView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -340,13 +365,21 @@ class ListJobsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
+    ORDER_BY_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`organizations/{organization}`."""
     page_size: _builtins.int
     """0 means 50."""
     page_token: _builtins.str
     filter: _builtins.str
-    """AIP-160 subset: `field = value` joined by AND, on state, group, operation, agent."""
+    """AIP-160 subset: `field = value` joined by AND, on state, group, environment, operation, agent, code, fairness_key,
+    idempotency_key; and `accepted_at` and `finished_at` with =, <, <=, > or >= and a time such as
+    "2026-11-21T10:00:00Z", each as a bound from below and one from above.
+    """
+    order_by: _builtins.str
+    """`accepted_at` or `finished_at`, each with ` desc` or without. Empty: `finished_at desc` if the filter bounds
+    finished_at, else `accepted_at desc`. By finished_at only finished jobs are listed.
+    """
     def __init__(
         self,
         *,
@@ -354,10 +387,11 @@ class ListJobsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         filter: _builtins.str = ...,
+        order_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "order_by", b"order_by", "page_size", b"page_size", "page_token", b"page_token", "parent", b"parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -372,7 +406,9 @@ class ListJobsResponse(_message.Message):
     next_page_token: _builtins.str
     """Empty on the last page."""
     @_builtins.property
-    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]: ...
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
+        """May be fewer than a page, even none, although there are more: one call looks at so many jobs only."""
+
     def __init__(
         self,
         *,
@@ -427,6 +463,171 @@ class CancelJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CancelJobResponse: _TypeAlias = CancelJobResponse  # noqa: Y015
+
+@_typing.final
+class CancelJobsRequest(_message.Message):
+    """Jobs that exist at the first slice, oldest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`organizations/{organization}`."""
+    filter: _builtins.str
+    """As in ListJobs; final jobs are passed over. Empty means every job that is not final."""
+    validate_only: _builtins.bool
+    """Count only; nothing is changed."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_token", b"page_token", "parent", b"parent", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelJobsRequest: _TypeAlias = CancelJobsRequest  # noqa: Y015
+
+@_typing.final
+class CancelJobsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHED_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    STOPPING_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    matched: _builtins.int
+    """Jobs of this slice that the filter chose."""
+    cancelled: _builtins.int
+    """Of these: ended at once."""
+    stopping: _builtins.int
+    """Of these: still running; their agents were told to stop them."""
+    passed_over: _builtins.int
+    """Of these: had ended by themselves when it was their turn."""
+    next_page_token: _builtins.str
+    """Empty when all are done."""
+    def __init__(
+        self,
+        *,
+        matched: _builtins.int = ...,
+        cancelled: _builtins.int = ...,
+        stopping: _builtins.int = ...,
+        passed_over: _builtins.int = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled", b"cancelled", "matched", b"matched", "next_page_token", b"next_page_token", "passed_over", b"passed_over", "stopping", b"stopping"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelJobsResponse: _TypeAlias = CancelJobsResponse  # noqa: Y015
+
+@_typing.final
+class RequeueJobsRequest(_message.Message):
+    """Jobs that exist at the first slice, oldest first."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARENT_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    parent: _builtins.str
+    """`organizations/{organization}`."""
+    filter: _builtins.str
+    """As in ListJobs, with a state `dead` (also if none is named), `failed` or `cancelled`."""
+    validate_only: _builtins.bool
+    """Count only; nothing is changed."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        parent: _builtins.str = ...,
+        filter: _builtins.str = ...,
+        validate_only: _builtins.bool = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter", "page_token", b"page_token", "parent", b"parent", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequeueJobsRequest: _TypeAlias = RequeueJobsRequest  # noqa: Y015
+
+@_typing.final
+class RequeueJobsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MATCHED_FIELD_NUMBER: _builtins.int
+    REQUEUED_FIELD_NUMBER: _builtins.int
+    PASSED_OVER_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    matched: _builtins.int
+    """Jobs of this slice that the filter chose."""
+    requeued: _builtins.int
+    """New jobs that were made of them."""
+    passed_over: _builtins.int
+    """Of these: had been requeued before."""
+    next_page_token: _builtins.str
+    """Empty when all are done."""
+    @_builtins.property
+    def refused(self) -> _containers.RepeatedCompositeFieldContainer[Global___JobRefusal]:
+        """Of these: their repetitions were refused."""
+
+    def __init__(
+        self,
+        *,
+        matched: _builtins.int = ...,
+        requeued: _builtins.int = ...,
+        passed_over: _builtins.int = ...,
+        refused: _abc.Iterable[Global___JobRefusal] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["matched", b"matched", "next_page_token", b"next_page_token", "passed_over", b"passed_over", "refused", b"refused", "requeued", b"requeued"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequeueJobsResponse: _TypeAlias = RequeueJobsResponse  # noqa: Y015
+
+@_typing.final
+class JobRefusal(_message.Message):
+    """A job with which something could not be done, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    @_builtins.property
+    def error(self) -> _status_pb2.Status: ...
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        error: _status_pb2.Status | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JobRefusal: _TypeAlias = JobRefusal  # noqa: Y015
 
 @_typing.final
 class RequeueJobRequest(_message.Message):

@@ -61,10 +61,20 @@ class JobServiceStub(object):
                 request_serializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.CancelJobs = channel.unary_unary(
+                '/mesh.v1.JobService/CancelJobs',
+                request_serializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.CancelJobsRequest.SerializeToString,
+                response_deserializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.CancelJobsResponse.FromString,
+                _registered_method=True)
         self.RequeueJob = channel.unary_unary(
                 '/mesh.v1.JobService/RequeueJob',
                 request_serializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.RequeueJobRequest.SerializeToString,
                 response_deserializer=protos_dot_mesh_dot_v1_dot_job__pb2.Job.FromString,
+                _registered_method=True)
+        self.RequeueJobs = channel.unary_unary(
+                '/mesh.v1.JobService/RequeueJobs',
+                request_serializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.RequeueJobsRequest.SerializeToString,
+                response_deserializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.RequeueJobsResponse.FromString,
                 _registered_method=True)
         self.ResolveHeldJob = channel.unary_unary(
                 '/mesh.v1.JobService/ResolveHeldJob',
@@ -102,14 +112,14 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """One job, with its result when it has one.
+        """One job, in the full view with its result, its attempts and all that happened to it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Jobs of an organization, newest first, without payload and result.
+        """Jobs of an organization, by default newest first, in the basic view.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,8 +132,25 @@ class JobServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelJobs(self, request, context):
+        """Cancel the next slice of the jobs that a filter chooses; call again with `next_page_token` until it is empty.
+        A slice is durable when it is answered, and may be asked for again after a lost answer.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RequeueJob(self, request, context):
         """Make a new job from one that is dead or failed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RequeueJobs(self, request, context):
+        """Make new jobs from the next slice of those that a filter chooses; call again with `next_page_token` until it is
+        empty. A slice is durable when it is answered, and may be asked for again after a lost answer: what was requeued
+        once is passed over.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,10 +205,20 @@ def add_JobServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.CancelJobRequest.FromString,
                     response_serializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.CancelJobResponse.SerializeToString,
             ),
+            'CancelJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelJobs,
+                    request_deserializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.CancelJobsRequest.FromString,
+                    response_serializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.CancelJobsResponse.SerializeToString,
+            ),
             'RequeueJob': grpc.unary_unary_rpc_method_handler(
                     servicer.RequeueJob,
                     request_deserializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.RequeueJobRequest.FromString,
                     response_serializer=protos_dot_mesh_dot_v1_dot_job__pb2.Job.SerializeToString,
+            ),
+            'RequeueJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequeueJobs,
+                    request_deserializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.RequeueJobsRequest.FromString,
+                    response_serializer=protos_dot_mesh_dot_v1_dot_job__service__pb2.RequeueJobsResponse.SerializeToString,
             ),
             'ResolveHeldJob': grpc.unary_unary_rpc_method_handler(
                     servicer.ResolveHeldJob,
@@ -346,6 +383,33 @@ class JobService(object):
             _registered_method=True)
 
     @staticmethod
+    def CancelJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.JobService/CancelJobs',
+            protos_dot_mesh_dot_v1_dot_job__service__pb2.CancelJobsRequest.SerializeToString,
+            protos_dot_mesh_dot_v1_dot_job__service__pb2.CancelJobsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def RequeueJob(request,
             target,
             options=(),
@@ -362,6 +426,33 @@ class JobService(object):
             '/mesh.v1.JobService/RequeueJob',
             protos_dot_mesh_dot_v1_dot_job__service__pb2.RequeueJobRequest.SerializeToString,
             protos_dot_mesh_dot_v1_dot_job__pb2.Job.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequeueJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/mesh.v1.JobService/RequeueJobs',
+            protos_dot_mesh_dot_v1_dot_job__service__pb2.RequeueJobsRequest.SerializeToString,
+            protos_dot_mesh_dot_v1_dot_job__service__pb2.RequeueJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -39,13 +39,22 @@ class JobServiceStub:
     SubmitStream: _grpc.StreamStreamMultiCallable[_job_service_pb2.SubmitStreamRequest, _job_service_pb2.SubmitStreamResponse]
     """The same for volume: batches are pipelined on one stream, and answered by `batch_seq`."""
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_pb2.Job]
-    """One job, with its result when it has one."""
+    """One job, in the full view with its result, its attempts and all that happened to it."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
-    """Jobs of an organization, newest first, without payload and result."""
+    """Jobs of an organization, by default newest first, in the basic view."""
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
     """Cancel a job in any state that is not final. Queued work ends at once; running work is stopped by its agent."""
+    CancelJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobsRequest, _job_service_pb2.CancelJobsResponse]
+    """Cancel the next slice of the jobs that a filter chooses; call again with `next_page_token` until it is empty.
+    A slice is durable when it is answered, and may be asked for again after a lost answer.
+    """
     RequeueJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RequeueJobRequest, _job_pb2.Job]
     """Make a new job from one that is dead or failed."""
+    RequeueJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.RequeueJobsRequest, _job_service_pb2.RequeueJobsResponse]
+    """Make new jobs from the next slice of those that a filter chooses; call again with `next_page_token` until it is
+    empty. A slice is durable when it is answered, and may be asked for again after a lost answer: what was requeued
+    once is passed over.
+    """
     ResolveHeldJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ResolveHeldJobRequest, _job_pb2.Job]
     """Decide about a job that is held."""
     WatchJobs: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobsRequest, _job_service_pb2.WatchJobsResponse]
@@ -63,13 +72,22 @@ class JobServiceAsyncStub(JobServiceStub):
     SubmitStream: _aio.StreamStreamMultiCallable[_job_service_pb2.SubmitStreamRequest, _job_service_pb2.SubmitStreamResponse]  # type: ignore[assignment]
     """The same for volume: batches are pipelined on one stream, and answered by `batch_seq`."""
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_pb2.Job]  # type: ignore[assignment]
-    """One job, with its result when it has one."""
+    """One job, in the full view with its result, its attempts and all that happened to it."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Jobs of an organization, newest first, without payload and result."""
+    """Jobs of an organization, by default newest first, in the basic view."""
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Cancel a job in any state that is not final. Queued work ends at once; running work is stopped by its agent."""
+    CancelJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobsRequest, _job_service_pb2.CancelJobsResponse]  # type: ignore[assignment]
+    """Cancel the next slice of the jobs that a filter chooses; call again with `next_page_token` until it is empty.
+    A slice is durable when it is answered, and may be asked for again after a lost answer.
+    """
     RequeueJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RequeueJobRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Make a new job from one that is dead or failed."""
+    RequeueJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.RequeueJobsRequest, _job_service_pb2.RequeueJobsResponse]  # type: ignore[assignment]
+    """Make new jobs from the next slice of those that a filter chooses; call again with `next_page_token` until it is
+    empty. A slice is durable when it is answered, and may be asked for again after a lost answer: what was requeued
+    once is passed over.
+    """
     ResolveHeldJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ResolveHeldJobRequest, _job_pb2.Job]  # type: ignore[assignment]
     """Decide about a job that is held."""
     WatchJobs: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobsRequest, _job_service_pb2.WatchJobsResponse]  # type: ignore[assignment]
@@ -99,14 +117,14 @@ class JobServiceServicer:
         request: _job_service_pb2.GetJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
-        """One job, with its result when it has one."""
+        """One job, in the full view with its result, its attempts and all that happened to it."""
 
     def ListJobs(
         self,
         request: _job_service_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListJobsResponse, _abc.Awaitable[_job_service_pb2.ListJobsResponse]]:
-        """Jobs of an organization, newest first, without payload and result."""
+        """Jobs of an organization, by default newest first, in the basic view."""
 
     def CancelJob(
         self,
@@ -115,12 +133,31 @@ class JobServiceServicer:
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
         """Cancel a job in any state that is not final. Queued work ends at once; running work is stopped by its agent."""
 
+    def CancelJobs(
+        self,
+        request: _job_service_pb2.CancelJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.CancelJobsResponse, _abc.Awaitable[_job_service_pb2.CancelJobsResponse]]:
+        """Cancel the next slice of the jobs that a filter chooses; call again with `next_page_token` until it is empty.
+        A slice is durable when it is answered, and may be asked for again after a lost answer.
+        """
+
     def RequeueJob(
         self,
         request: _job_service_pb2.RequeueJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.Job, _abc.Awaitable[_job_pb2.Job]]:
         """Make a new job from one that is dead or failed."""
+
+    def RequeueJobs(
+        self,
+        request: _job_service_pb2.RequeueJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.RequeueJobsResponse, _abc.Awaitable[_job_service_pb2.RequeueJobsResponse]]:
+        """Make new jobs from the next slice of those that a filter chooses; call again with `next_page_token` until it is
+        empty. A slice is durable when it is answered, and may be asked for again after a lost answer: what was requeued
+        once is passed over.
+        """
 
     def ResolveHeldJob(
         self,

@@ -9,7 +9,7 @@ import pytest
 
 from protos.mesh.v1 import admin_service_pb2 as admin
 from tests.broker.cli.conftest import Mesh
-from tests.broker.cli.test_resources import facts
+from tests.broker.cli.sheets import facts
 from tests.mesh_client.broker import MemoryBroker, away
 
 LOADERS = ("--group", "loaders")
@@ -28,6 +28,38 @@ def test_agents_are_listed_of_all_groups_or_of_one(mesh: Mesh) -> None:
 def test_agent_is_shown_with_its_operations_and_labels(mesh: Mesh) -> None:
     shown = facts(mesh("agents", "get", "a1", *LOADERS))
     assert (shown["Operations"], shown["Labels"], shown["Busy"]) == ("done", "site=north", "1/4")
+
+
+@pytest.mark.req("R62")
+def test_what_an_older_agent_does_not_say_is_a_dash(mesh: Mesh) -> None:
+    shown = facts(mesh("agents", "get", "a1", *LOADERS))
+    assert [shown[name] for name in ("Host", "Process", "User", "System", "Address", "Uptime")] == ["-"] * 6
+
+
+@pytest.mark.req("R43", "R44", "R45")
+def test_added_agent_awaits_its_setup_and_says_nothing_of_a_machine(live_mesh: Mesh) -> None:
+    added = live_mesh("agents", "add", "a1", "--display-name", "host-1.example.org", "--description", "new")
+    assert added.words == "It has never connected: start its process on its machine.\n"
+    shown = facts(added)
+    assert (shown["Name"], shown["Status"], shown["Description"]) == ("host-1.example.org", "awaiting_setup", "new")
+    assert shown["Elsewhere called"] == "Unregistered, Awaiting setup"
+    assert "Host" not in shown
+    assert [line.split() for line in live_mesh("agents", "list").lines] == [
+        ["AGENT", "STATUS", "GROUP", "BUSY", "HEARD", "VERSION", "HOST", "IP", "OS"],
+        ["a1", "awaiting_setup", "default", "0/0"],
+    ]
+    again = live_mesh("agents", "create", "a1")
+    assert (again.code, "exists already" in again.words) == (6, True)
+
+
+@pytest.mark.req("R87")
+def test_agent_gets_another_name_and_rank(live_mesh: Mesh) -> None:
+    live_mesh("agents", "add", "a1")
+    shown = facts(live_mesh("agents", "update", "a1", "--rank", "2", "--display-name", "Host 1"))
+    assert (shown["Rank"], shown["Name"]) == ("2", "Host 1")
+    for rank in ("-1", "1000001", "99999999999"):
+        wrong = live_mesh("agents", "update", "a1", "--rank", rank)
+        assert (wrong.code, "rank" in wrong.words) == (2, True)
 
 
 @pytest.mark.req("R84")
@@ -58,6 +90,13 @@ def test_drain_says_what_happens_next_and_that_nothing_starts_it_from_here(mesh:
     assert shown["Drain"].endswith("; by operator: new disk")
     assert "started again on its machine only" in ended.words
     assert "`mesh agents cancel-drain a1 --group loaders` takes it back" in ended.words
+
+
+@pytest.mark.parametrize("deadline", ["inf", "1e300", "nan"])
+def test_deadline_that_never_comes_is_refused(mesh: Mesh, deadline: str) -> None:
+    ended = mesh("agents", "drain", "a1", "--deadline", deadline, *LOADERS)
+    assert (ended.code, "deadline" in ended.words) == (2, True)
+    assert facts(mesh("agents", "get", "a1", *LOADERS))["Status"] == "active"
 
 
 @pytest.mark.req("R52")
@@ -162,7 +201,7 @@ def test_remove_does_what_the_person_at_the_terminal_says(
     ended = mesh("agents", "remove", "a2")
     assert (ended.code, len(broker.agents)) == (code, left)
     assert "[y/N]" in ended.words
-    assert ("Nothing was removed." in ended.words) == (left == 2)
+    assert ("Nothing was changed." in ended.words) == (left == 2)
 
 
 def test_remove_of_an_agent_that_runs_is_refused_before_anybody_is_asked(mesh: Mesh) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from broker.cli import main
 from broker.cli.access import API_DEFAULT
+from broker.cli.exits import EXIT_CODES
 from broker.settings import Settings
+from mesh_client import MeshClientError, errors
 from mesh_client.client import DEFAULT_TARGET
 from tests.broker.cli.conftest import Mesh
 from tests.mesh_client.broker import WAIT_S, BrokerThread
@@ -25,7 +27,7 @@ print(json.dumps(sorted(sys.modules)))
 sys.exit(code)
 """
 
-COMMANDS = ("serve", "demo", "jobs", "groups", "environments", "organizations", "agents")
+COMMANDS = ("serve", "demo", "config", "completion", "jobs", "groups", "environments", "organizations", "agents")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["jobs", "--help"], ["jobs", "submit", "--help"], ["--version"]])
@@ -34,8 +36,19 @@ def test_help_loads_neither_grpc_nor_the_broker(arguments: list[str]) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     loaded = {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
+    # The last three are loaded by libraries for what help does not need.
     heavy = {"grpc", "google", "protos", "mesh_client", "pydantic", "sqlalchemy", "structlog"}
+    heavy |= {"markdown_it", "pygments", "ruamel"}
     assert loaded & heavy == set()
+
+
+def test_help_names_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MeshClientError)]
+    codes = {kind.exit_code for kind in kinds} | {0, 2, 130}
+    assert set(EXIT_CODES) == codes
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert [code for code, words in EXIT_CODES.items() if f"{code}  {words}" not in shown] == []
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,7 +72,7 @@ def test_every_command_has_help(arguments: Sequence[str], capsys: pytest.Capture
         (["jobs", "list", "--limit", "0"], "Must be >= 1"),
         (["jobs", "submit", "done", "--priority", "6"], "Must be <= 5"),
         (["jobs", "submit", "done", "--delay", "soon"], "--delay"),
-        (["jobs", "list", "-o", "yaml"], '"json"'),
+        (["jobs", "list", "-o", "xml"], '"yaml"'),
         (["groups", "get"], "GROUP"),
         (["serve", "--nope"], "--nope"),
     ],

@@ -5,15 +5,17 @@ import json
 import sys
 from pathlib import Path
 from typing import get_args
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import code_pb2
 
-from broker.cli.jobs import State
+from broker.cli.choice import State
 from mesh_client import JobState
 from protos.mesh.v1 import job_pb2
 from tests.broker.cli.conftest import Mesh
-from tests.mesh_client.broker import BrokerThread, MemoryBroker
+from tests.mesh_client.broker import BrokerThread, MemoryBroker, status
 
 JOB_ID = "01990000-0000-7000-8000-000000000001"
 
@@ -38,6 +40,20 @@ def test_submit_sends_what_its_options_say(mesh: Mesh, broker: MemoryBroker) -> 
     assert (spec.operation, spec.payload, spec.content_type, spec.priority) == ("load", b"hello", "", 1)
     assert (dict(spec.labels), spec.delay.ToMilliseconds()) == ({"site": "north", "os": ""}, 1_500)
     assert broker.batches[0].parent == "organizations/default/groups/loaders"
+
+
+def test_submit_sends_keys_times_and_metadata(mesh: Mesh, broker: MemoryBroker) -> None:
+    options = ["--key", "order-7", "--fairness-key", "tenant-1", "--metadata", "trace=a=b", "--start-within", "5"]
+    times = ["--run-timeout", "2.5", "--total-timeout", "60", "--start-at", "2026-11-21T10:00:00Z"]
+    assert mesh("jobs", "submit", "load", *options, *times).code == 0
+    [spec] = broker.specs.values()
+    assert (spec.idempotency_key, spec.fairness_key, dict(spec.metadata)) == ("order-7", "tenant-1", {"trace": "a=b"})
+    assert (spec.schedule_to_start.seconds, spec.run_timeout.ToMilliseconds(), spec.total_timeout.seconds) == (
+        5,
+        2_500,
+        60,
+    )
+    assert spec.start_at.ToJsonString() == "2026-11-21T10:00:00Z"
 
 
 def test_submit_sends_to_an_environment(mesh: Mesh, broker: MemoryBroker) -> None:
@@ -73,6 +89,9 @@ def test_submit_sends_json_as_it_was_written(mesh: Mesh, broker: MemoryBroker) -
         (["--label", "north"], "--label north: give it as KEY=VALUE"),
         (["--label", "=north"], "KEY=VALUE"),
         (["--job-id", JOB_ID, "--count", "2"], "--job-id names one job"),
+        (["--key", "order-7", "--count", "2"], "--key names one job"),
+        (["--metadata", "north"], "--metadata north: give it as KEY=VALUE"),
+        (["--start-at", "soon"], "--start-at soon: give a time such as"),
         (["--job-id", "17"], "'17' is not a job id"),
         (["--group", "a", "--environment", "b"], "not to both (TARGET)"),
     ],
@@ -177,6 +196,60 @@ def test_get_shows_control_characters_of_a_failure_instead_of_obeying_them(mesh:
 
 
 @pytest.mark.req("R84")
+@pytest.mark.req("R83")
+def test_get_tells_the_attempts_and_what_happened_when_and_by_whom(mesh: Mesh, threaded: BrokerThread) -> None:
+    job_id = mesh("jobs", "submit", "load").lines[0]
+    assert "AFTER" not in mesh("jobs", "get", job_id).out
+
+    def at(second: int) -> Timestamp:
+        return Timestamp(seconds=1_760_000_000 + second)
+
+    lost = job_pb2.JobAttempt(
+        attempt=1, agent="a1", assigned_at=at(0), started_at=at(1), finished_at=at(8), ending="lost"
+    )
+    never = job_pb2.JobAttempt(attempt=2, agent="a2", assigned_at=at(9))
+    steps = [
+        job_pb2.JobTransition(at=at(0), to_state=job_pb2.JOB_STATE_QUEUED, reason="accepted"),
+        job_pb2.JobTransition(
+            at=at(90),
+            from_state=job_pb2.JOB_STATE_HELD,
+            to_state=job_pb2.JOB_STATE_QUEUED,
+            reason="resolved",
+            attempt=1,
+            agent="a1",
+            actor="operator",
+            comment="the file is there",
+        ),
+    ]
+    running = job_pb2.JOB_STATE_RUNNING
+    threaded.run(threaded.broker.move(job_id, running, attempts=[lost, never], transitions=steps))
+
+    ended = mesh("jobs", "get", job_id)
+
+    rows = [line.split() for line in ended.lines]
+    assert ["TRY", "AGENT", "ASSIGNED", "STARTED", "RAN", "ENDING", "CODE"] in rows
+    assert any(row[:2] == ["1", "a1"] and row[-2:] == ["7s", "lost"] for row in rows)
+    assert any(row[:2] == ["2", "a2"] and row[-2:] == ["never", "live"] for row in rows)
+    last = ended.lines[-1]
+    assert last.split()[2:7] == ["1m", "queued", "resolved", "1", "a1"]
+    assert last.endswith("operator: the file is there")
+    told = mesh("jobs", "get", job_id, "-o", "json").json
+    assert (told["attempts"][0]["ending"], told["transitions"][1]["comment"]) == ("lost", "the file is there")
+
+
+def test_get_of_the_result_writes_its_bytes_and_nothing_else(mesh: Mesh) -> None:
+    job_id = mesh("jobs", "submit", "done", "--payload", "one\ntwo").lines[0]
+    ended = mesh("jobs", "get", job_id, "--result")
+    assert (ended.code, ended.out, ended.words) == (0, "one\ntwo", "")
+
+
+def test_get_of_a_result_that_is_not_there_ends_with_6_and_says_what_to_do(mesh: Mesh) -> None:
+    job_id = mesh("jobs", "submit", "load").lines[0]
+    ended = mesh("jobs", "get", job_id, "--result")
+    assert (ended.code, ended.out) == (6, "")
+    assert ended.words == f"mesh: job {job_id} is queued and has no result\nTry: mesh jobs watch {job_id}\n"
+
+
 def test_explain_names_the_reason_and_each_agents_part(mesh: Mesh) -> None:
     job_id = mesh("jobs", "submit", "load").lines[0]
     assert [line.split("  ", 1)[0] for line in mesh("jobs", "explain", job_id).lines] == ["Now", "Until", "Agent a1"]
@@ -218,6 +291,25 @@ def test_list_of_nothing_is_an_empty_list_for_programs_and_words_for_people(mesh
     assert (program.code, program.json, program.words) == (0, [], "")
 
 
+def test_list_sends_what_is_chosen_and_in_which_order(mesh: Mesh, broker: MemoryBroker) -> None:
+    options = ["--dead", "--group", "loaders", "--operation", "load", "--filter", 'agent = "a1"', "--order", "oldest"]
+    assert mesh("jobs", "list", *options).words == "No jobs with all of this.\n"
+    asked = 'ListJobs state = "dead" AND group = "loaders" AND operation = "load" AND agent = "a1"'
+    assert broker.calls[asked] == 1
+    assert broker.orders == ["accepted_at"]
+
+
+def test_list_shows_why_jobs_failed_only_when_some_did(mesh: Mesh, threaded: BrokerThread) -> None:
+    good, bad = mesh("jobs", "submit", "done").lines[0], mesh("jobs", "submit", "load").lines[0]
+    assert "FAILURE" not in mesh("jobs", "list").lines[0]
+    failure = job_pb2.Failure(code="csv.bad_row", message="line 7")
+    threaded.run(threaded.broker.move(bad, job_pb2.JOB_STATE_DEAD, failure=failure))
+    ended = mesh("jobs", "list")
+    assert ended.lines[0].split() == ["JOB", "STATE", "OPERATION", "AGENT", "AGE", "TOOK", "FAILURE"]
+    assert [line.split()[0] for line in ended.lines[1:]] == [bad, good]
+    assert ended.lines[1].endswith("csv.bad_row: line 7")
+
+
 def test_cancel_says_when_the_agent_has_yet_to_stop_it(mesh: Mesh, threaded: BrokerThread) -> None:
     queued, running = mesh("jobs", "submit", "load", "--count", "2").lines
     threaded.run(threaded.broker.move(running, job_pb2.JOB_STATE_RUNNING))
@@ -244,6 +336,55 @@ def test_requeue_shows_the_new_job_and_what_it_repeats(mesh: Mesh, threaded: Bro
     assert ended.code == 0
     assert ["Repeats", job_id] in [line.split() for line in ended.lines]
     assert "`mesh jobs watch " in ended.words
+
+
+def test_cancel_of_several_goes_on_after_one_that_has_ended(mesh: Mesh) -> None:
+    ended, *queued = mesh("jobs", "submit", "done").lines + mesh("jobs", "submit", "load", "--count", "2").lines
+    result = mesh("jobs", "cancel", ended, *queued)
+    assert result.code == 6
+    assert [line.split()[:2] for line in result.lines[1:]] == [[job_id, "cancelled"] for job_id in queued]
+    assert result.words.startswith(f"mesh: {ended}: ")
+
+
+def test_cancel_of_many_counts_asks_and_tells_what_was_done(mesh: Mesh, threaded: BrokerThread) -> None:
+    jobs = mesh("jobs", "submit", "load", "--count", "5").lines
+    mesh("jobs", "submit", "other")
+    threaded.run(threaded.broker.move(jobs[0], job_pb2.JOB_STATE_RUNNING))
+    dry = mesh("jobs", "cancel", "--operation", "load", "--dry-run")
+    assert (dry.code, dry.out) == (0, "5 jobs to cancel.\n")
+    unsure = mesh("jobs", "cancel", "--operation", "load")
+    assert (unsure.code, unsure.out) == (2, "")
+    assert "Cancel 5 jobs? Say so with --yes." in unsure.words
+    sure = mesh("jobs", "cancel", "--operation", "load", "--yes")
+    assert (sure.code, sure.out) == (0, "4 jobs cancelled, 1 still stopping.\n")
+    assert "of about 5 cancelled" in sure.words
+    everything = mesh("jobs", "cancel", "--all", "--yes", "-o", "json")
+    assert everything.json == {"cancelled": 1, "stopping": 1, "passed_over": 0, "refused": 0}
+
+
+@pytest.mark.parametrize("command", ["cancel", "requeue"])
+def test_many_jobs_are_never_meant_by_leaving_something_out(command: str, mesh: Mesh) -> None:
+    nothing, both = mesh("jobs", command, "--yes"), mesh("jobs", command, JOB_ID, "--group", "default")
+    assert (nothing.code, both.code) == (2, 2)
+    assert "say which" in nothing.words
+    assert "not both" in both.words
+
+
+def test_requeue_of_dead_letters_says_which_were_refused(mesh: Mesh, threaded: BrokerThread) -> None:
+    jobs = mesh("jobs", "submit", "load", "--count", "3").lines
+    for job_id in jobs:
+        threaded.run(threaded.broker.move(job_id, job_pb2.JOB_STATE_DEAD))
+    refused = threaded.broker.jobs[UUID(jobs[1]).bytes]
+    refused.operation = "refused"
+    mesh("jobs", "requeue", jobs[0])
+
+    ended = mesh("jobs", "requeue", "--dead", "--yes")
+
+    assert (ended.code, ended.out) == (
+        5,
+        "1 job requeued, 1 passed over, 1 refused: the same command again tries them again.\n",
+    )
+    assert f"mesh: {jobs[1]}: the queue is full (QUEUE_FULL)" in ended.words
 
 
 @pytest.mark.parametrize(("decision", "state"), [("retry", "queued"), ("fail", "failed"), ("succeed", "succeeded")])
@@ -282,3 +423,13 @@ def test_watch_as_json_writes_an_object_a_line(mesh: Mesh) -> None:
 
 def test_watch_refuses_ids_together_with_a_group(mesh: Mesh) -> None:
     assert mesh("jobs", "watch", JOB_ID, "--group", "default").code == 2
+    assert mesh("jobs", "watch", JOB_ID, "--resume", "7").code == 2
+
+
+def test_watch_goes_on_where_an_earlier_one_stopped_and_says_where_it_stops(mesh: Mesh, broker: MemoryBroker) -> None:
+    missed = mesh("jobs", "submit", "load").lines[0]
+    broker.fail_next("WatchJobs told", status(code_pb2.PERMISSION_DENIED, "no", "DENIED"))
+    ended = mesh("jobs", "watch", "--resume", "0")
+    assert ended.code == 4
+    assert [line.split()[2] for line in ended.lines] == [missed]
+    assert ended.words.startswith("Go on with --resume 1\n")

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
+import io
+import json
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from ruamel.yaml import YAML
 
-from broker.cli.output import age, duration, plain, shown, write_table
+from broker.cli.output import age, choose, duration, plain, shown, write_json, write_table
 from mesh_client import JobResult
+from tests.broker.cli.conftest import Mesh
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.mark.parametrize(
@@ -51,3 +61,48 @@ def test_table_in_a_pipe_is_not_cut_and_takes_markup_as_text(capsys: pytest.Capt
     wide = "x" * 300
     write_table(("JOB", "STATE"), [(wide, "[red]failed[/]")])
     assert capsys.readouterr().out.splitlines()[1] == f"{wide}  [red]failed[/]"
+
+
+def test_document_is_json_unless_yaml_was_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"b": "größe: 1", "a": [1, None, True, "yes", "x\ny"], "when": NOW, "none": {}}
+    write_json(value)
+    as_json = capsys.readouterr().out
+    choose("yaml")
+    write_json(value)
+    as_yaml = capsys.readouterr().out
+    choose("json")
+    assert json.loads(as_json) == YAML(typ="safe", pure=True).load(as_yaml) == plain(value)
+    assert as_yaml.splitlines()[0] == "b: 'größe: 1'"
+
+
+def test_documents_of_a_stream_can_be_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    write_json({"a": 1}, indent=None)
+    write_json({"a": 2}, indent=None)
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == [{"a": 1}, {"a": 2}]
+    choose("yaml")
+    write_json({"a": 1}, indent=None)
+    write_json("text", indent=None)
+    choose("json")
+    assert list(YAML(typ="safe", pure=True).load_all(capsys.readouterr().out)) == [{"a": 1}, "text"]
+
+
+def test_every_listing_can_be_had_as_yaml(mesh: Mesh) -> None:
+    job_id = mesh("jobs", "submit", "done", "--payload", "[1]", "--json").out.strip()
+    for arguments in (("jobs", "list"), ("jobs", "get", job_id), ("agents", "list"), ("groups", "get", "loaders")):
+        as_json, as_yaml = mesh(*arguments, "-o", "json"), mesh(*arguments, "-o", "yaml")
+        assert (as_json.code, as_yaml.code) == (0, 0)
+        assert YAML(typ="safe", pure=True).load(as_yaml.out) == as_json.json
+
+
+def test_terminal_has_colours_unless_no_color_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = {}
+    for no_color in ("", "1"):
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stdout", terminal)
+        monkeypatch.setenv("NO_COLOR", no_color)
+        monkeypatch.setenv("TERM", "xterm-256color")
+        write_table(("JOB", "STATE"), [("j1", "failed")])
+        written[no_color] = terminal.getvalue()
+    assert "\x1b[31m" in written[""]
+    assert "\x1b[31m" not in written["1"]
+    assert "failed" in written["1"]

@@ -11,10 +11,12 @@ from typing import NamedTuple
 from broker.clock import EngineClock
 from broker.control.acts import AgentActs
 from broker.control.directory import Directory
+from broker.control.edits import Edits
+from broker.control.removals import Removals
 from broker.control.resources import Resources
 from broker.dispatch.model import DispatchPolicy
 from broker.engine import Engine
-from broker.settings import LimitSettings
+from broker.settings import LimitSettings, PlanSettings
 from broker.store.sqlite import SqliteStore
 
 
@@ -24,10 +26,14 @@ class Control(NamedTuple):
     engine: Engine
     store: SqliteStore
     acts: AgentActs
+    edits: Edits
+    removals: Removals
 
 
 @asynccontextmanager
-async def running(folder: Path, *, agents_max: int = LimitSettings().agents_max) -> AsyncIterator[Control]:
+async def running(
+    folder: Path, *, agents_max: int = LimitSettings().agents_max, plan: PlanSettings | None = None
+) -> AsyncIterator[Control]:
     store = SqliteStore(folder / "mesh.db")
     await store.open()
     engine = Engine(
@@ -40,12 +46,16 @@ async def running(folder: Path, *, agents_max: int = LimitSettings().agents_max)
         seed=1,
     )
     await engine.recover()
-    directory = Directory(store, engine, agents_max)
+    directory = Directory(store, engine, agents_max, lambda organisation: plan or PlanSettings())
     await directory.load()
     loop = asyncio.create_task(engine.run())
-    resources = Resources(store, engine, directory)
+    resources = Resources(store, engine, directory, LimitSettings())
+    removals = Removals(store, engine, directory, resources)
+    await resources.configure_all()
+    await removals.resume()
+    acts, edits = AgentActs(engine, directory, resources), Edits(store, directory, resources)
     try:
-        yield Control(directory, resources, engine, store, AgentActs(engine, directory, resources))
+        yield Control(directory, resources, engine, store, acts, edits, removals)
     finally:
         engine.close()
         await loop

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from broker.control.acts import ACTOR, AgentPath
+from broker.control.acts import ACTOR, AgentChange, AgentPath
+from broker.control.resources import AgentView
 from broker.control.status import AgentStatus
 from broker.dispatch.messages import (
     AgentAdded,
@@ -29,7 +32,7 @@ from broker.dispatch.model import (
     SessionId,
 )
 from broker.dispatch.operators import ALLOWED, INSTEAD, Action, Standing, is_running
-from broker.errors import NotFoundError, WrongStateError
+from broker.errors import ChangedError, NotFoundError, WrongStateError
 from tests.broker.control.running import Control, running
 
 GROUP = GroupNo(1)
@@ -44,6 +47,10 @@ ACTS = (
     Action.ENABLE,
     Action.REMOVE,
 )
+
+
+def as_it_is(view: object) -> None:
+    """Whoever changes it has read nothing."""
 
 
 def path_of(number: int) -> AgentPath:
@@ -113,7 +120,7 @@ async def do(control: Control, action: Action, path: AgentPath) -> object:
         Action.DISABLE: lambda: acts.disable(path),
         Action.DISABLE_NOW: lambda: acts.disable(path, now=True),
         Action.ENABLE: lambda: acts.enable(path),
-        Action.REMOVE: lambda: acts.remove(path),
+        Action.REMOVE: lambda: acts.remove(path, check=as_it_is),
     }
     return await doing[action]()
 
@@ -172,12 +179,12 @@ async def test_agent_that_is_not_there_is_not_found(control: Control) -> None:
 @pytest.mark.req("R50")
 async def test_removed_agent_is_gone_for_people_and_its_name_leads_to_its_old_number(control: Control) -> None:
     path = await agent_in(control, (Admin.DISABLED, True), 1)
-    assert await control.acts.remove(path, validate_only=True) == 1
-    assert await control.acts.remove(path) == 1
+    assert await control.acts.remove(path, check=as_it_is, validate_only=True) == 1
+    assert await control.acts.remove(path, check=as_it_is) == 1
     assert control.resources.agents("default") == []
     assert control.resources.group("default", "default").agents_total == 0
     with pytest.raises(NotFoundError):
-        await control.acts.remove(path)
+        await control.acts.remove(path, check=as_it_is)
     assert await control.directory.ensure_agent(GROUP, "a1") == AgentNo(1)
     assert control.directory.agent_id(GROUP, AgentNo(1)) == "a1"  # for jobs that it ran
 
@@ -187,7 +194,7 @@ async def test_name_of_a_removed_agent_is_free_for_whoever_announces_one_also_af
     async with running(tmp_path) as control:
         await control.resources.create_defaults()
         await agent_in(control, (Admin.ENABLED, False), 1)
-        await control.acts.remove(PATH)
+        await control.acts.remove(PATH, check=as_it_is)
     async with running(tmp_path) as control:
         assert control.resources.agents("default") == []
         assert await control.directory.ensure_agent(GROUP, "a1") == AgentNo(1)
@@ -203,4 +210,80 @@ async def test_name_of_a_removed_agent_is_free_for_whoever_announces_one_also_af
 async def test_removal_that_would_be_refused_says_so_without_being_tried(control: Control) -> None:
     path = await agent_in(control, (Admin.ENABLED, True), 1)
     with pytest.raises(WrongStateError, match="is active: only an agent that does not run can be removed"):
-        await control.acts.remove(path, validate_only=True)
+        await control.acts.remove(path, check=as_it_is, validate_only=True)
+
+
+async def test_one_of_two_changes_of_an_agent_is_made_that_come_at_once_and_have_read_the_same(
+    control: Control,
+) -> None:
+    path = await agent_in(control, (Admin.ENABLED, False), 1)
+
+    def check(view: AgentView) -> None:
+        if view.agent.rank:
+            raise ChangedError("it has changed")
+
+    edits = [control.acts.edit(path, AgentChange(rank=rank), check=check) for rank in (1, 2)]
+    done = await asyncio.gather(*edits, return_exceptions=True)
+    assert [type(one) for one in done] == [AgentView, ChangedError]
+    with pytest.raises(ChangedError):
+        await control.acts.remove(path, check=check)
+    assert control.resources.agent(*path).agent.rank == 1
+
+
+# --- callers that leave ---------------------------------------------------------------------------------------------
+
+
+async def abandoned(
+    control: Control, monkeypatch: pytest.MonkeyPatch, act: Coroutine[Any, Any, object], method: str = "commit"
+) -> None:
+    """An act whose caller leaves when it has come to this method of the store, which goes on then."""
+    has_come, may_go = asyncio.Event(), asyncio.Event()
+    real = getattr(control.store, method)
+
+    async def held(*arguments: Any) -> Any:
+        has_come.set()
+        await may_go.wait()
+        return await real(*arguments)
+
+    async def nothing() -> None: ...
+
+    with monkeypatch.context() as patch:
+        patch.setattr(control.store, method, held)
+        caller = asyncio.create_task(act)
+        await asyncio.wait_for(has_come.wait(), 20)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+    may_go.set()
+    await control.resources.turn.carry_out(nothing)  # whatever has begun is over
+
+
+async def test_agent_is_removed_also_when_who_wanted_it_leaves(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = await agent_in(control, (Admin.ENABLED, False), 1)
+    await abandoned(control, monkeypatch, control.acts.remove(path, check=as_it_is))
+    assert control.directory.agent(GROUP, "a1") is None
+    view = await control.resources.create_agent("default", "default", "a1", "")
+    assert view.name.agent_no == AgentNo(2)
+
+
+@pytest.mark.parametrize("method", ["commit", "put_agent_words"])
+async def test_agent_is_changed_whole_also_when_who_wanted_it_leaves(
+    control: Control, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    path = await agent_in(control, (Admin.ENABLED, False), 1)
+    edit = control.acts.edit(path, AgentChange("Press", rank=5), check=as_it_is)
+    await abandoned(control, monkeypatch, edit, method)
+    view = control.resources.agent(*path)
+    assert (view.agent.rank, view.words.display_name) == (5, "Press")
+    assert [words.display_name for words in await control.store.agent_words()] == ["Press"]
+
+
+async def test_agent_is_made_with_its_words_also_when_who_wanted_it_leaves(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = control.resources.create_agent("default", "default", "a1", "Press", description="hall 3")
+    await abandoned(control, monkeypatch, create)
+    words = control.resources.agent(*PATH).words
+    assert (words.display_name, words.description) == ("Press", "hall 3")

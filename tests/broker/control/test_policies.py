@@ -51,6 +51,6 @@ async def test_jobs_keep_the_policy_under_which_they_were_accepted_and_numbers_a
     async with Broker(with_copy) as broker, api_of(broker) as api:
         await api.submit(echo())
         assert broker.engine.dispatcher(GROUP).ledger.policies == both
-        jobs = broker.engine.dispatcher(GROUP).ledger.jobs.values()
+        jobs = list(broker.engine.dispatcher(GROUP).ledger.jobs.values())
         assert [job.policy.exclusive for job in jobs] == [True, False, True]
         assert [job.lane.limit_key for job in jobs] == ["echo", "", "echo"]

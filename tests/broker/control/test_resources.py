@@ -138,8 +138,9 @@ async def test_announced_agent_awaits_its_setup(control: Control) -> None:
     with pytest.raises(NotFoundError, match="default/agents/host-b"):
         control.resources.agent("default", "default", "host-b")
     assert control.resources.group("default", "default").agents_total == 1
-    with pytest.raises(MalformedError, match="cannot be kept beside"):
-        await control.resources.create_agent("default", "default", "a2", "Another Name")
+    named = await control.resources.create_agent("default", "default", "a2", "Another Name", description="<i>")
+    assert (named.words.display_name, named.words.description) == ("Another Name", "<i>")
+    assert control.resources.agent("default", "default", "a2") == named
 
 
 async def test_validation_alone_makes_nothing(control: Control) -> None:

@@ -29,6 +29,8 @@ from broker.dispatch.messages import (
     DrainRequested,
     EnableRequested,
     Event,
+    GroupConfigured,
+    GroupRemoveRequested,
     HeldResolved,
     JobSubmitted,
     KnownJob,
@@ -52,6 +54,7 @@ from broker.dispatch.model import (
     OperationPolicy,
     OutcomeStatus,
     Phase,
+    Placing,
     SessionId,
     Spread,
 )
@@ -66,8 +69,14 @@ Report = Callable[[AgentNo, SessionId, JobKey, int], Event]
 class GroupBench(Driver):
     """One agent group. `policy` fields and the seed of the jitter may be given; times are in seconds."""
 
-    def __init__(self, seed: int = 1, spread: str = Spread.BALANCED, **policy: int) -> None:
-        super().__init__(seed, spread, **policy)
+    def __init__(
+        self,
+        seed: int = 1,
+        spread: str = Spread.BALANCED,
+        placing: str = Placing.LEAST_LOADED,
+        **policy: int,
+    ) -> None:
+        super().__init__(seed, spread, placing, **policy)
         self._policies: dict[OperationPolicy, int] = {}
         self._names: dict[JobKey, str] = {}
         self._keys: dict[str, JobKey] = {}
@@ -194,9 +203,17 @@ class GroupBench(Driver):
     def rank(self, name: str, rank: int) -> Self:
         return self.batch(RankSet(self._next_ticket(), self._agents[name], rank, "ann"))
 
-    def resolve(self, name: str, decision: str) -> Self:
+    def configure(self, *, spread: str = Spread.BALANCED, refuses_inactive: bool = False) -> Self:
+        """An operator changes how the group works; the driver keeps it over a restart."""
+        self.policy = replace(self.policy, spread=Spread(spread), refuses_inactive=refuses_inactive)
+        return self.batch(GroupConfigured(self._next_ticket(), Spread(spread), refuses_inactive))
+
+    def remove_group(self) -> Self:
+        return self.batch(GroupRemoveRequested(self._next_ticket(), "ann"))
+
+    def resolve(self, name: str, decision: str, comment: str = "") -> Self:
         """A person decides about a held job: retry, fail or succeed."""
-        return self.batch(HeldResolved(self._next_ticket(), self._keys[name], decision, "ann"))
+        return self.batch(HeldResolved(self._next_ticket(), self._keys[name], decision, "ann", comment))
 
     # --- submitters -------------------------------------------------------------------------------------------------
 

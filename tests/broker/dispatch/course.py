@@ -9,7 +9,7 @@ import sys
 from hashlib import sha256
 from random import Random
 
-from broker.dispatch.model import OnLoss
+from broker.dispatch.model import OnLoss, Placing
 from tests.broker.dispatch.bench import GroupBench
 
 AGENTS = ("a", "b", "c", "d")
@@ -17,18 +17,23 @@ OPERATIONS = ("fetch", "store", "convert")
 STEPS = 250
 
 
-def course(seed: int) -> GroupBench:
-    """Agents come and go, jobs of many kinds are submitted, run, fail and are cancelled; the broker is killed once."""
+def course(seed: int, placing: str = Placing.LEAST_LOADED) -> GroupBench:
+    """A day, then the broker is killed and its agents come back."""
+    group = day(seed, placing).restart()
+    for name in AGENTS:
+        group.connect(name)
+    return group.advance(60)
+
+
+def day(seed: int, placing: str = Placing.LEAST_LOADED) -> GroupBench:
+    """Agents come and go, jobs of many kinds are submitted, run, fail and are cancelled."""
     chance = Random(seed)
-    group = GroupBench(seed)
+    group = GroupBench(seed, placing=placing)
     for name in AGENTS:
         group.agents(name, slots=3, operations=OPERATIONS, labels=("zone=eu", "disk=ssd", f"name={name}"))
     for number in range(STEPS):
         _act(group, chance, number)
-    group.restart()
-    for name in AGENTS:
-        group.connect(name)
-    return group.advance(60)
+    return group
 
 
 def _act(group: GroupBench, chance: Random, number: int) -> None:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from random import Random
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.invariants import Violation
 from broker.dispatch.messages import AgentsHeard, Effects, Event, TimerFired
-from broker.dispatch.model import SECOND_US, DispatchPolicy, GroupNo, Spread
+from broker.dispatch.model import SECOND_US, DispatchPolicy, GroupNo, Placing, Spread
 from broker.dispatch.stored import Stored
 from broker.dispatch.watcher import Watcher
 
@@ -29,8 +29,14 @@ class BrokenInvariantError(AssertionError):
 class Driver:
     """Drives one group. `seed` is that of the jitter, `policy` are fields of `DispatchPolicy`."""
 
-    def __init__(self, seed: int = 1, spread: str = Spread.BALANCED, **policy: int) -> None:
-        self.policy = DispatchPolicy(spread=Spread(spread), **policy)
+    def __init__(
+        self,
+        seed: int = 1,
+        spread: str = Spread.BALANCED,
+        placing: str = Placing.LEAST_LOADED,
+        **policy: Any,
+    ) -> None:
+        self.policy = DispatchPolicy(spread=Spread(spread), placing=Placing(placing), **policy)
         self.now_us = START_US
         self.epoch = 1
         self.stored = Stored()
@@ -45,10 +51,10 @@ class Driver:
     # --- the dispatcher's life --------------------------------------------------------------------------------------
 
     def _begin(self, earlier: Watcher | None) -> None:
-        rows, now_us, epoch = self._copy_of_rows(), self.now_us, self.epoch
+        rows, now_us, epoch, policy = self._copy_of_rows(), self.now_us, self.epoch, self.policy
 
         def make() -> Dispatcher:
-            made = Dispatcher(GROUP, self.policy, epoch, Random(self._seed + epoch))
+            made = Dispatcher(GROUP, policy, epoch, Random(self._seed + epoch))
             if epoch > 1:
                 rows.recover(made, now_us)
             return made

@@ -103,3 +103,21 @@ def test_batcher_wakes_each_group_at_its_own_deadline(batcher: Batcher) -> None:
     batch = batcher.run(6_000_000, [])
     assert [row.state for row in batch.writes[TWO].updates] == ["queued"]
     assert ONE not in batch.effects
+
+
+def test_batcher_wakes_again_what_is_still_due_at_the_same_microsecond() -> None:
+    """A driver in virtual time comes back at the very time at which a slice was left over."""
+    batcher = Batcher(0)
+    batcher.add(ONE, Dispatcher(ONE, DispatchPolicy(placements_step_max=1), 1, random.Random(1)))
+    batcher.run(1_000, [(ONE, submission(ticket)) for ticket in range(1, 5)])
+    batcher.committed()
+    hello = AgentConnected(AgentNo(1), SessionId(1), b"i" * 16, 1, 4, 4, 1, frozenset({"echo"}), frozenset())
+    batch = batcher.run(1_000, [(ONE, AgentAdded(0, AgentNo(1), "a")), (ONE, hello)])
+    batcher.committed()
+    placed = sum(isinstance(send, AssignJob) for send in batch.sends())
+    assert placed < 4, "the step places one"
+    while placed < 4 and batcher.next_deadline_us() == 1_000:
+        batch = batcher.run(1_000, [])
+        batcher.committed()
+        placed += sum(isinstance(send, AssignJob) for send in batch.sends())
+    assert placed == 4

@@ -8,8 +8,8 @@ import pytest
 
 from broker.dispatch import reasons
 from broker.dispatch.dispatcher import Dispatcher
-from broker.dispatch.messages import JobAccepted, RequestRefused, TimerFired
-from broker.dispatch.model import SECOND_US, DispatchPolicy, GroupNo, group_of
+from broker.dispatch.messages import JobAccepted, RequestRefused, TimerFired, Transition
+from broker.dispatch.model import SECOND_US, Agent, AgentNo, DispatchPolicy, GroupNo, group_of
 from tests.broker.dispatch.bench import GroupBench
 from tests.broker.dispatch.driver import START_US
 
@@ -110,6 +110,12 @@ def test_jobs_of_different_label_sets_are_placed_in_the_order_of_acceptance(grou
     group.submit("j3", operation="fetch")
     group.agents("a", slots=3, operations=("fetch", "store"))
     assert group.placements == ["j1#1 a", "j2#1 a", "j3#1 a"]
+
+
+def test_levels_are_strict_between_label_sets_too_when_ageing_is_off() -> None:
+    group = GroupBench(ageing_us=0).submit("old", operation="fetch", level=2).advance(1_000)
+    group.submit("young", operation="store", level=1).agents("a", slots=2, operations=("fetch", "store"))
+    assert group.placements == ["young#1 a", "old#1 a"]
 
 
 def test_jobs_that_nobody_serves_do_not_hold_up_others(group: GroupBench) -> None:
@@ -254,3 +260,51 @@ def test_agent_that_is_added_twice_is_answered_and_written_once(group: GroupBenc
     group.add("a").add("a")
     assert group.replies == ["done"]
     assert not group.last.writes
+
+
+def test_expiries_of_a_step_are_bounded_when_an_agent_falls_silent_in_it() -> None:
+    group = GroupBench(expiries_step_max=3).agents("a", slots=10).agents("b")
+    held = [f"w{number}" for number in range(9)]
+    group.submit(*held).start(*held).mute("a").advance(5)
+    group.submit_together(*(f"u{number}" for number in range(60)), operation="other")
+    seen = len(group.history)
+    group.advance(6)
+    ended = [
+        sum(notice.reason == "operation_unknown" for notice in effects.notices if isinstance(notice, Transition))
+        for _, effects in group.history[seen:]
+    ]
+    assert sum(ended) == 60
+    assert max(ended) <= 3
+
+
+def test_agent_of_many_attempts_is_removed_in_slices() -> None:
+    group = GroupBench(expiries_step_max=8).agents("a", slots=60)
+    names = [f"j{number}" for number in range(50)]
+    group.submit(*names).start(*names).close("a").remove("a")
+    assert list(group.states.values()).count("queued") == 8 + 7  # the step of the request, and that of the timer
+    group.advance(1)
+    assert set(group.states.values()) == {"queued"}
+    assert not group.dispatcher.ledger.agents
+
+
+def test_group_asks_for_an_active_agent_once_for_many_submissions() -> None:
+    group = GroupBench()
+    for number in range(40):
+        group.add(f"a{number}")
+    group.configure(refuses_inactive=True)
+    asked = 0
+    agents = group.dispatcher.ledger.agents
+
+    class Counted(dict[AgentNo, Agent]):
+        def values(self) -> Any:
+            nonlocal asked
+            asked += 1
+            return super().values()
+
+    group.dispatcher.ledger.agents = Counted(agents)
+    for number in range(100):
+        group.dispatcher.step(group.now_us, group.submission(f"j{number}"))
+    assert asked == 1
+    assert {reply.reason for reply in group.dispatcher.take_effects().replies if isinstance(reply, RequestRefused)} == {
+        "GROUP_INACTIVE"
+    }

@@ -21,7 +21,7 @@ from broker.dispatch.messages import (
     TimerFired,
     Transition,
 )
-from broker.dispatch.model import SECOND_US, Admin, DrainThen, JobKey, JobState, OutcomeStatus, Phase
+from broker.dispatch.model import SECOND_US, Admin, DrainThen, JobKey, JobState, OutcomeStatus, Phase, Placing
 from tests.broker.dispatch.bench import GroupBench
 from tests.broker.dispatch.driver import BrokenInvariantError
 
@@ -145,8 +145,17 @@ def hoards_deadlines(group: GroupBench) -> list[Violation]:
 
 
 def out_of_order(group: GroupBench) -> list[Violation]:
-    job = group.job("j3")
-    job.lane.jobs.move_to_end(job.key)
+    group.job("j3").order_us = group.now_us + SECOND_US
+    return check(group.dispatcher)
+
+
+def out_of_its_lane(group: GroupBench) -> list[Violation]:
+    group.job("j3").behind = None
+    return check(group.dispatcher)
+
+
+def counted_as_returned(group: GroupBench) -> list[Violation]:
+    group.job("j3").has_returned = True
     return check(group.dispatcher)
 
 
@@ -242,6 +251,22 @@ def not_the_least_loaded(group: GroupBench) -> list[Violation]:
     return judged(group, TimerFired(), assigned_again(group, "j2"))
 
 
+def not_its_turn(_: GroupBench) -> list[Violation]:
+    group = GroupBench(placing=Placing.ROUND_ROBIN).agents("a", "b", slots=9).submit("j1", "j2")
+    assert group.watcher.violations == []
+    return judged(group, TimerFired(), assigned_again(group, "j2"))
+
+
+def worse_than_any_that_was_drawn(_: GroupBench) -> list[Violation]:
+    group = GroupBench(placing=Placing.POWER_OF_D, placing_choices=2).agents("a", "b", slots=3)
+    group.submit("j1")
+    assert group.watcher.violations == []
+    busy = next(iter(group.assigned))
+    group.agent(busy).slots = group.agent(busy).capacity = 2
+    group.agent(busy).detached = {(group.job("j1").key, 7): None}
+    return judged(group, TimerFired(), assigned_again(group, "j1"))
+
+
 BROKEN: list[tuple[int, Callable[[GroupBench], list[Violation]]]] = [
     (1, queued_and_live),
     (1, nowhere),
@@ -268,6 +293,8 @@ BROKEN: list[tuple[int, Callable[[GroupBench], list[Violation]]]] = [
     (11, miscounted_waiting),
     (11, miscounted_bytes),
     (11, out_of_service),
+    (11, out_of_its_lane),
+    (11, counted_as_returned),
     (11, at_another_load),
     (11, in_another_class),
     (11, waits_for_an_accept_that_came),
@@ -278,6 +305,8 @@ BROKEN: list[tuple[int, Callable[[GroupBench], list[Violation]]]] = [
     (13, drain_of_an_empty_agent),
     (14, out_of_order),
     (15, not_the_least_loaded),
+    (15, not_its_turn),
+    (15, worse_than_any_that_was_drawn),
 ]
 
 

@@ -65,7 +65,7 @@ def test_repeatable_attempt_is_taken_away_at_the_reconnect_grace(running: GroupB
 def test_attempt_that_was_never_accepted_is_taken_away_at_once(group: GroupBench) -> None:
     group.agents("a", "b").submit("j1").close("a")
     assert group.assigned == {"b": ["j1"]}
-    assert group.job("j1").bounces == 0
+    assert (group.job("j1").bounces, group.job("j1").crashes) == (1, 0)
 
 
 def test_exclusive_attempt_is_taken_away_a_lease_after_the_agent_was_heard(exclusive: GroupBench) -> None:

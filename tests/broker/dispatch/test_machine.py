@@ -23,6 +23,7 @@ LIMITS: tuple[dict[str, Any], ...] = (
     {},
     {"limit_key": "one", "running_max": 1},
     {"limit_key": "two", "running_max": 2},
+    {"limit_key": "two", "running_max": 3},
 )
 REPORTS = ("accept", "start", "start", "finish", "finish", "fail", "stopped", "stopped", "fenced")
 agent_places = st.sampled_from(AGENTS)
@@ -261,6 +262,10 @@ class GroupMachine(RuleBasedStateMachine):
 
     # --- time -------------------------------------------------------------------------------------------------------
 
+    @rule(spread=st.sampled_from(Spread), refuses_inactive=st.booleans())
+    def configure(self, spread: Spread, refuses_inactive: bool) -> None:
+        self.group.configure(spread=spread, refuses_inactive=refuses_inactive)
+
     @rule(time_s=seconds)
     def advance(self, time_s: float) -> None:
         self.group.advance(time_s)
@@ -277,6 +282,7 @@ class GroupMachine(RuleBasedStateMachine):
         """In the end everything is settled: agents come back and finish, and no job is left but held ones."""
         group = self.group
         group.check_run()
+        group.configure()
         for name in self.names:
             group.cancel_drain(name).resume(name).enable(name)
             group.connect(name, new=True, slots=3, capacity=3, operations=OPERATIONS, labels=LABELS)
@@ -320,7 +326,29 @@ def test_dispatcher_stays_sound_under_any_order_of_many_events() -> None:
 # --- the same machine on long walks ---------------------------------------------------------------------------------
 
 OFTEN = {"submit": 4, "report": 6, "connect": 3, "advance": 2, "let_work": 2, "resolve": 1.5, "drain": 1.2}
-SELDOM = {"restart": 0.3, "stall": 0.5, "mute": 0.4, "leave": 0.5, "leaving": 0.5, "remove": 0.7, "disable": 0.7}
+BEFORE_THE_END = {
+    "submit",
+    "connect",
+    "close",
+    "mute",
+    "report",
+    "crash",
+    "drain",
+    "disable",
+    "remove",
+    "advance",
+    "cancel",
+}
+SELDOM = {
+    "configure": 0.4,
+    "restart": 0.3,
+    "stall": 0.5,
+    "mute": 0.4,
+    "leave": 0.5,
+    "leaving": 0.5,
+    "remove": 0.7,
+    "disable": 0.7,
+}
 
 
 class Draws:
@@ -344,21 +372,47 @@ class Draws:
         return self
 
 
+def _act(machine: GroupMachine, one: Any, draws: Draws) -> None:
+    one.function(machine, **{name: draws.draw(strategy) for name, strategy in one.arguments.items()})
+
+
 def walk(seed: int, steps: int) -> None:
     """Rules by chance and weight; each but the most needed is left out of one walk in five."""
     draws, machine = Draws(seed), GroupMachine()
     chance = draws.chance
 
-    def act(one: Any) -> None:
-        one.function(machine, **{name: draws.draw(strategy) for name, strategy in one.arguments.items()})
-
-    act(machine._initialize_rules_to_run[0])
+    _act(machine, machine._initialize_rules_to_run[0], draws)
     rules = [one for one in machine.rules if one.function.__name__ in OFTEN or chance.random() < 0.8]
     weights = [{**OFTEN, **SELDOM}.get(one.function.__name__, 1) for one in rules]
     for one in chance.choices(rules, weights, k=steps):
         if all(may_run(machine) for may_run in one.preconditions):
-            act(one)
+            _act(machine, one, draws)
     machine.teardown()
+
+
+def walk_to_the_end(seed: int, steps: int) -> None:
+    """A walk in the middle of which the group is removed; the broker may be killed before that is through."""
+    draws, machine = Draws(seed), GroupMachine()
+    _act(machine, machine._initialize_rules_to_run[0], draws)
+    rules = [one for one in machine.rules if one.function.__name__ in BEFORE_THE_END]
+    for one in draws.chance.choices(rules, k=steps):
+        if all(may_run(machine) for may_run in one.preconditions):
+            _act(machine, one, draws)
+    group = machine.group
+    group.remove_group()
+    for _ in range(draws.chance.randrange(4)):
+        group.restart().remove_group()
+    group.advance(200)
+    ledger = group.dispatcher.ledger
+    assert (len(ledger.jobs), ledger.agents, ledger.queue.jobs, ledger.queued_bytes) == (0, {}, 0, 0)
+    assert (ledger.running, ledger.ending, group.dispatcher.next_deadline_us()) == ({}, set(), None)
+    group.check_run()
+
+
+@pytest.mark.parametrize("first", range(0, 200, 50))
+def test_removed_group_ends_whatever_it_held(first: int) -> None:
+    for seed in range(first, first + 50):
+        walk_to_the_end(seed, steps=40)
 
 
 @pytest.mark.parametrize("first", range(0, 200, 20))

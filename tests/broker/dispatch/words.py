@@ -13,6 +13,7 @@ from broker.dispatch.messages import (
     Effects,
     EndSession,
     FinishDrain,
+    GroupRemoval,
     JobAccepted,
     Notice,
     RefuseOutcome,
@@ -43,6 +44,8 @@ def _reply(bench: GroupBench, reply: Reply) -> str:
         return f"refused {reply.reason}"
     if isinstance(reply, RequestDone):
         return f"done {reply.state}".rstrip()
+    if isinstance(reply, GroupRemoval):
+        return f"removing {reply.jobs} jobs, {reply.agents} agents"
     assert_never(reply)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from random import Random
 
 import grpc
 import pytest
@@ -51,7 +52,7 @@ class Notices:
     def on_batch(self, notices: object, commit_seq: int) -> None:
         self._changed.set()
 
-    def on_commit(self, seconds: float, events: int) -> None: ...
+    def on_commit(self, seconds: float, events: int, rows: int) -> None: ...
 
     def on_full(self, queue: str) -> None: ...
 
@@ -388,8 +389,8 @@ async def test_superseded_stream_ends_although_its_agent_never_reads(tmp_path: P
             await newer.welcome()
             _, pending = await asyncio.wait(old, timeout=WAIT_S)
             assert not pending
-            assert broker.agents.count == 1
             assert (await older.ending())[0] is grpc.StatusCode.ABORTED
+            assert broker.agents.count == 1
 
 
 async def until_blocked(broker: Broker, api: Api) -> int:
@@ -481,6 +482,17 @@ async def test_goodbye_is_a_clean_leave_also_when_the_stream_ends_in_the_same_ba
         await submitting
     await notices.until(lambda: stored_agent(broker) in (Link.GONE, Link.LEFT))
     assert await status_of(api, "a1") == "STOPPED"
+
+
+async def test_call_of_an_agent_that_leaves_in_its_first_breath_is_ended(broker: Broker) -> None:
+    """Goodbye may arrive while Welcome is being written; a call that ends in the middle of a frame never ends."""
+    chance = Random(1)
+    for round_no in range(100):
+        async with stream_to(broker.mesh_address, identity=f"default/default/short-{round_no}") as agent:
+            await agent.say(hello(f"short-{round_no}"))
+            await asyncio.sleep(chance.choice((0, 0.001, 0.002, 0.004)))
+            await agent.say(pb.AgentFrame(goodbye=pb.Goodbye(reason="stopped at once")))
+            assert await agent.ending() == (grpc.StatusCode.OK, "")
 
 
 async def test_streams_that_end_in_any_way_leave_no_task_behind(

@@ -18,7 +18,7 @@ from google.rpc import error_details_pb2
 
 from broker.app import Broker
 from broker.dispatch.model import GroupNo, JobKey
-from broker.rpc.jobs import STREAM_BATCHES_MAX, Room
+from broker.rpc.jobs import STREAM_BATCHES_MAX
 from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 from protos.mesh.v1 import job_pb2
@@ -376,40 +376,6 @@ async def test_submit_stream_that_is_dropped_leaves_no_task_behind(broker: Broke
         assert not pending
 
 
-async def test_room_lets_the_large_one_in_when_it_is_alone_and_keeps_the_order() -> None:
-    room = Room(10, 100)
-    entered: list[str] = []
-
-    async def enter(name: str, jobs: int) -> None:
-        await room.enter(jobs, 0)
-        entered.append(name)
-
-    await enter("first", 4)
-    async with asyncio.TaskGroup() as group, asyncio.timeout(WAIT_S):
-        group.create_task(enter("huge", 50))
-        group.create_task(enter("small", 1))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert entered == ["first"]
-        room.leave(4, 0)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        assert entered == ["first", "huge"]
-        room.leave(50, 0)
-    assert entered == ["first", "huge", "small"]
-
-
-async def test_room_counts_bytes_of_payloads_too() -> None:
-    room = Room(10, 100)
-    await room.enter(1, 60)
-    second = asyncio.create_task(room.enter(1, 60))
-    await asyncio.sleep(0)
-    assert not second.done()
-    room.leave(1, 60)
-    async with asyncio.timeout(WAIT_S):
-        await second
-
-
 # --- reading --------------------------------------------------------------------------------------------------------
 
 
@@ -437,65 +403,42 @@ async def test_job_of_another_organization_is_answered_like_one_that_does_not_ex
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.NOT_FOUND.value[0], "JOB_NOT_FOUND")
 
 
-async def test_list_gives_every_job_once_in_pages_newest_first(api: Api) -> None:
-    keys = [result.job_key for result in await api.submit_echo(7)]
-    found: list[int] = []
-    token = ""
-    while True:
-        request = pb.ListJobsRequest(parent=ORGANIZATION, page_size=3, page_token=token)
-        response = await api.jobs.ListJobs(request, timeout=WAIT_S)
-        found += [job.job_key for job in response.jobs]
-        token = response.next_page_token
-        if not token:
-            break
-        await api.submit_echo()  # what is new meanwhile is not in later pages
-    assert found == sorted(keys, reverse=True)
+@pytest.mark.req("R83")
+async def test_full_view_tells_the_whole_life_of_a_job_and_the_basic_one_does_not(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, dispatch={"backoff_first_s": 0.01, "backoff_max_s": 0.01})
+    async with Broker(settings) as broker, api_of(broker) as api:
+        (result,) = await api.submit_echo()
+        async with agent_on(broker.mesh_address) as agent:
+            (first,) = await agent.assigned(1)
+            await agent.accept(key_of(first))
+            again = failed(key_of(first))
+            again.failure.retryable = True
+            await agent.say(agent_pb.AgentFrame(outcomes=[again]))
+            (second,) = await agent.assigned(1)
+            await agent.accept(key_of(second))
+            await agent.report(succeeded(key_of(second), b"3 rows"))
+        job = await api.job(result.job_id)
+        request = pb.GetJobRequest(name=job.name, view=pb.JOB_VIEW_BASIC)
+        basic = await api.jobs.GetJob(request, timeout=WAIT_S)
 
-
-async def test_list_holds_to_its_filter(broker: Broker, api: Api) -> None:
-    async with agent_on(broker.mesh_address, "a1", slots=2) as agent:
-        await api.submit(*[echo()] * 3, pb.JobSpec(operation="other.one"))
-        done, _ = await agent.assigned(2)
-        await agent.say(agent_pb.AgentFrame(outcomes=[succeeded(key_of(done))]))
-        await agent.frame_with("assigns")
-        for query, number in {
-            "": 4,
-            "operation = echo": 3,
-            "state = succeeded": 1,
-            "state=queued AND operation = other.one": 1,
-            "agent = a1": 3,
-            "agent = nobody": 0,
-            "group = default": 4,
-            f'group = "{PARENT}" AND state = assigned': 2,
-        }.items():
-            assert len(await api.listed(filter=query)) == number, query
-
-
-@pytest.mark.parametrize(
-    ("query", "words"),
-    [
-        ("state = eaten", "position 1: no state 'eaten'"),
-        ("state succeeded x", "position 7: expected =, found 'succeeded'"),
-        ("colour = red", "position 1: there is no field 'colour'"),
-        ("state = failed OR state = dead", "position 16: expected AND"),
-        ("state = failed AND state = dead", "position 20: state is given twice"),
-        ("state =", "position 8: expected `field = value`, found the end"),
-        ('operation = "echo', "position"),
-    ],
-)
-async def test_filter_that_is_wrong_is_refused_naming_the_position(api: Api, query: str, words: str) -> None:
-    refusal = await refused(api.listed(filter=query))
-    assert (refusal.code, refusal.reason, refusal.fields) == (INVALID, "MALFORMED_FILTER", ["filter"])
-    assert words in refusal.text
-
-
-async def test_page_token_of_another_list_is_refused(api: Api) -> None:
-    await api.submit_echo(3)
-    request = pb.ListJobsRequest(parent=ORGANIZATION, page_size=1)
-    token = (await api.jobs.ListJobs(request, timeout=WAIT_S)).next_page_token
-    for query in ({"page_token": token, "filter": "state = queued"}, {"page_token": "?"}, {"page_token": token[:-3]}):
-        refusal = await refused(api.listed(**query))
-        assert (refusal.code, refusal.reason) == (INVALID, "MALFORMED_PAGE_TOKEN")
+    assert [(one.attempt, one.agent, one.ending, one.code) for one in job.attempts] == [
+        (1, "a1", "failed", "csv.bad_row"),
+        (2, "a1", "succeeded", ""),
+    ]
+    assert all(one.assigned_at.ToNanoseconds() <= one.started_at.ToNanoseconds() for one in job.attempts)
+    names = job_pb2.JobState.Name
+    assert [(names(one.to_state).removeprefix("JOB_STATE_"), one.reason, one.attempt) for one in job.transitions] == [
+        ("QUEUED", "accepted", 0),
+        ("ASSIGNED", "placed", 1),
+        ("RUNNING", "started", 1),
+        ("SCHEDULED", "failed", 1),
+        ("ASSIGNED", "placed", 2),
+        ("RUNNING", "started", 2),
+        ("SUCCEEDED", "succeeded", 2),
+    ]
+    assert job.result.content == b"3 rows"
+    assert (basic.state, basic.attempt) == (job.state, 2)
+    assert [*basic.attempts, *basic.transitions, basic.result.content] == [b""]
 
 
 # --- following ------------------------------------------------------------------------------------------------------
@@ -693,7 +636,10 @@ async def test_requeue_makes_a_new_job_with_the_content_and_limits_of_the_failed
     for name in (*kept, "run_timeout", "total_timeout"):
         assert getattr(now, name) == getattr(before, name), name
     assert (now.idempotency_key, now.failures, now.HasField("failure")) == ("", 0, False)
-    assert await api.job(result.job_id) == before  # finished is final
+    after = await api.job(result.job_id)
+    assert after.requeued_as == made.job_id
+    after.requeued_as = ""
+    assert after == before  # finished is final
     assert [job.requeued_from for job in await api.listed()] == [before.job_id, ""]
 
 
@@ -755,6 +701,11 @@ async def test_held_job_goes_on_or_ends_as_a_person_decides(tmp_path: Path) -> N
         assert record is not None
         decided = record.transitions[-1]
         assert (decided.from_state, decided.to_state, decided.actor) == ("held", "failed", "operator: half done")
+        job = await api.job(bad)
+        last = job.transitions[-1]
+        assert (last.reason, last.actor, last.comment) == ("resolved", "operator", "half done")
+        assert (job.failure.code, job.failure.message) == ("resolved", "half done")
+        assert job.transitions[-2].to_state == job_pb2.JOB_STATE_HELD
 
 
 @pytest.mark.req("R84")

@@ -19,6 +19,7 @@ from broker.dispatch.messages import (
     StopReason,
 )
 from broker.dispatch.model import AgentNo, JobKey, SessionId
+from broker.observe.traffic import Traffic
 from broker.rpc.agent_convert import CANCEL_REASONS
 from broker.rpc.sessions import END_CODES, Session
 from broker.store.base import Body
@@ -36,6 +37,7 @@ def session(*, jobs_max: int = 4, bytes_max: int = 10_000) -> Session:
         frame_bytes_max=bytes_max,
         now_us=lambda: 0,
         welcome=lambda order: pb.Welcome(session_id=order.session),
+        traffic=Traffic(),
     )
 
 

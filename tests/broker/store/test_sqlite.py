@@ -16,6 +16,7 @@ from broker.store.base import Body, CommitOutcome, CommitStatus
 from broker.store.sqlite import SqliteStore
 from tests.broker.store import peer
 from tests.conformance.bench import BROKER, StoreBench
+from tests.conftest import not_run
 
 MIB = 1 << 20
 
@@ -32,7 +33,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
     if os.geteuid() != 0 or subprocess.run(command, check=False).returncode != 0:
-        pytest.skip("a file system of 12 MiB cannot be mounted: needs root")
+        not_run("a file system of 12 MiB cannot be mounted: needs root")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
 

@@ -13,7 +13,11 @@ ROW_NO: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 # Written out: a step never changes, whatever becomes of the words that the code uses today.
 IS_LIVE: Final = sa.text("state <> 'cancelled' AND state <> 'dead' AND state <> 'failed' AND state <> 'succeeded'")
 IS_FINISHED: Final = sa.text("finished_us > 0")
+IS_WRONG: Final = sa.text("(state = 'dead' OR state = 'failed' OR state = 'held')")
+HAS_KEY: Final = sa.text("idempotency_key <> ''")
+IS_REPEAT: Final = sa.text("requeued_from <> 0")
 IS_KEPT: Final = sa.text("admin <> 'removed'")
+IS_THERE: Final = sa.text("removed_us = 0")
 
 
 def upgrade() -> None:
@@ -43,9 +47,13 @@ def _people() -> None:
         _text("slug"),
         _text("display_name"),
         _number("created_us"),
+        _text("description"),
+        _number("removed_us"),
         sa.PrimaryKeyConstraint("org_no"),
-        sa.UniqueConstraint("slug", name="organisation_slug"),
         sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "organisation_slug", "organisation", ["slug"], unique=True, sqlite_where=IS_THERE, postgresql_where=IS_THERE
     )
     op.create_table(
         "agent_group",
@@ -57,10 +65,20 @@ def _people() -> None:
         _text("kind"),
         sa.Column("central_logging", sa.Boolean(), nullable=False),
         _number("created_us"),
+        _text("mode"),
+        _text("inactive_jobs"),
+        _number("removed_us"),
         sa.ForeignKeyConstraint(["org_no"], ["organisation.org_no"]),
         sa.PrimaryKeyConstraint("group_no"),
-        sa.UniqueConstraint("org_no", "slug", name="agent_group_slug"),
         sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "agent_group_slug",
+        "agent_group",
+        ["org_no", "slug"],
+        unique=True,
+        sqlite_where=IS_THERE,
+        postgresql_where=IS_THERE,
     )
     op.create_table(
         "environment",
@@ -115,6 +133,14 @@ def _agents() -> None:
         unique=True,
         sqlite_where=IS_KEPT,
         postgresql_where=IS_KEPT,
+    )
+    op.create_table(
+        "agent_words",
+        _number("group_no"),
+        _number("agent_no"),
+        _text("display_name"),
+        _text("description"),
+        sa.PrimaryKeyConstraint("group_no", "agent_no"),
     )
     op.create_table(
         "operation_policy",
@@ -191,6 +217,11 @@ def _jobs() -> None:
     )
     op.create_index("job_id_in_group", "job", ["job_id", "group_no"], unique=True)
     op.create_index("job_live", "job", ["group_no", "job_key"], sqlite_where=IS_LIVE, postgresql_where=IS_LIVE)
+    op.create_index("job_wrong", "job", ["group_no", "job_key"], sqlite_where=IS_WRONG, postgresql_where=IS_WRONG)
+    op.create_index(
+        "job_business_key", "job", ["group_no", "idempotency_key"], sqlite_where=HAS_KEY, postgresql_where=HAS_KEY
+    )
+    op.create_index("job_repeat", "job", ["requeued_from"], sqlite_where=IS_REPEAT, postgresql_where=IS_REPEAT)
 
 
 def _beside_jobs() -> None:
@@ -235,6 +266,7 @@ def _beside_jobs() -> None:
         _number("expires_us"),
         sa.PrimaryKeyConstraint("group_no", "key"),
     )
+    op.create_index("submission_key_expiry", "submission_key", ["expires_us"])
 
 
 def _fences() -> None:

@@ -1,0 +1,106 @@
+"""Two scenarios on the same days, figure by figure: what changes, and whether it is more than chance.
+
+The difference is taken day by day (paired), so that what both share, the arrivals and the work, falls out of it.
+"""
+
+from dataclasses import dataclass
+
+from simulator.experiments import Laboratory, Plan, Progress, Question, Series
+from simulator.statistics import LEVEL, Interval, paired
+
+
+@dataclass(slots=True, frozen=True)
+class Difference:
+    """One figure in both, and the interval of second minus first."""
+
+    figure: str
+    first: Interval
+    second: Interval
+    difference: Interval
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the difference is more than chance: its interval leaves out 0."""
+        return not self.difference.holds(0.0)
+
+    @property
+    def share(self) -> float | None:
+        """The difference as a share of the first; None where the first is 0."""
+        return self.difference.mean / abs(self.first.mean) if self.first.mean else None
+
+    def as_json(self) -> dict[str, object]:
+        """For `--json`."""
+        return {
+            "first": self.first.mean,
+            "second": self.second.mean,
+            "difference": self.difference.mean,
+            "half_width": self.difference.half_width if self.difference.n > 1 else None,
+            "n": self.difference.n,
+            "share": self.share,
+            "clear": self.is_clear,
+        }
+
+
+@dataclass(slots=True, frozen=True)
+class Comparison:
+    """Two series of the same length on the same days."""
+
+    first: Series
+    second: Series
+
+    @property
+    def partial(self) -> bool:
+        """Whether somebody interrupted it."""
+        return self.first.partial or self.second.partial
+
+    def differences(self, level: float = LEVEL) -> list[Difference]:
+        """Of every figure that both have, over the days that both have.
+
+        Raises:
+            UnstableError: the backlog of one of them grows.
+        """
+        shared = self.second.intervals(level).keys()
+        return [self._difference(name, level) for name in self.first.intervals(level) if name in shared]
+
+    def _difference(self, name: str, level: float) -> Difference:
+        n = min(len(self.first.outcomes), len(self.second.outcomes))
+        values = self.first.values(name)[:n], self.second.values(name)[:n]
+        return Difference(
+            name, self.first.interval(name, level), self.second.interval(name, level), paired(*values, level)
+        )
+
+
+def compare(
+    laboratory: Laboratory,
+    first: Question,
+    second: Question,
+    plan: Plan,
+    progress: Progress = lambda done, started: None,
+) -> Comparison:
+    """Replicate the first as the plan says, and the second as often.
+
+    Raises:
+        ValueError: the questions have different seeds: nothing would be paired.
+        KeyboardInterrupt: interrupted before both had one replication.
+    """
+    if first.seed != second.seed:
+        raise ValueError(f"paired days need one seed, not {first.seed} and {second.seed}")
+    before = laboratory.replicate(first, plan, progress)
+    if before.partial:
+        raise KeyboardInterrupt
+    again = Plan(len(before.outcomes), plan.objectives, plan.rule)
+    return Comparison(before, laboratory.replicate(second, again, progress))
+
+
+def sentence(differences: list[Difference], first: str, second: str) -> str:
+    """What the comparison says, in one sentence."""
+    clear = [difference for difference in differences if difference.is_clear]
+    if not clear:
+        return f"{second} does not differ from {first} in any figure by more than chance."
+    largest = sorted(clear, key=lambda difference: abs(difference.share or 0.0), reverse=True)[:3]
+    words = ", ".join(
+        f"{difference.figure} {difference.first.mean:.4g} -> {difference.second.mean:.4g}"
+        + (f" ({difference.share:+.1%})" if difference.share is not None else "")
+        for difference in largest
+    )
+    return f"{second} differs from {first} in {len(clear)} of {len(differences)} figures, most in {words}."

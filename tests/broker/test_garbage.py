@@ -1,0 +1,68 @@
+"""When the broker collects: in idle moments, seldom when there is much, and the young always by themselves."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+
+import pytest
+
+from broker import garbage
+from broker.garbage import BUSY_CHECKS, FEW_JOBS, MANY_CHECKS, Collector
+
+
+class Scene:
+    """A collector with a broker that is told what it does."""
+
+    def __init__(self, live_jobs: int) -> None:
+        self.live_jobs = live_jobs
+        self.commits = 0
+        self.collector = Collector(lambda: self.commits, lambda: self.live_jobs)
+
+    def checks(self, count: int, *, busy: bool) -> int:
+        """How often it is due in so many checks."""
+        found = 0
+        for _ in range(count):
+            self.commits += busy
+            found += self.collector.is_due()
+        return found
+
+
+def test_idle_broker_collects_once_after_it_did_something() -> None:
+    scene = Scene(live_jobs=5)
+    assert scene.checks(10, busy=False) == 0
+    assert scene.checks(1, busy=True) == 0
+    assert scene.checks(10, busy=False) == 1
+
+
+def test_busy_broker_with_few_jobs_collects_now_and_then() -> None:
+    scene = Scene(live_jobs=FEW_JOBS)
+    assert scene.checks(BUSY_CHECKS - 1, busy=True) == 0
+    assert scene.checks(2 * BUSY_CHECKS, busy=True) == 2
+
+
+def test_busy_broker_with_many_jobs_never_stands_still_for_it() -> None:
+    scene = Scene(live_jobs=FEW_JOBS + 1)
+    assert scene.checks(10 * MANY_CHECKS, busy=True) == 0
+
+
+def test_idle_broker_with_many_jobs_collects_seldom() -> None:
+    scene = Scene(live_jobs=1_000_000)
+    scene.checks(1, busy=True)
+    assert scene.checks(MANY_CHECKS - 2, busy=False) == 0
+    assert scene.checks(5, busy=False) == 1
+
+
+@pytest.fixture
+def restored() -> Iterator[None]:
+    threshold = gc.get_threshold()
+    yield
+    gc.set_threshold(*threshold)
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("restored")
+def test_tuned_collector_leaves_the_old_alone() -> None:
+    garbage.tune()
+    assert gc.get_freeze_count() > 0
+    assert gc.get_threshold() == (garbage.YOUNG_OBJECTS, garbage.NEVER, garbage.NEVER)
