@@ -9,8 +9,15 @@ from pathlib import Path
 import pytest
 
 from agent_stub.folders import Folders, FoldersError, RunningError, Tenancy, make_private
+from tests.conftest import not_run
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def root() -> None:
+    if os.getuid() != 0:
+        not_run("only root can give files away")
 
 
 def folders_in(folder: Path, agent: str = "a1") -> Folders:
@@ -122,7 +129,7 @@ def test_folder_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path) -> 
         pass
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+@pytest.mark.usefixtures("root")
 def test_folder_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = folders_in(tmp_path)
     folders.state.mkdir(parents=True)
@@ -193,7 +200,7 @@ def test_folder_is_made_through_a_link_of_ours_elsewhere(tmp_path: Path, shared:
     assert (tmp_path / "target" / "agent").stat().st_mode & 0o777 == 0o700
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
+@pytest.mark.usefixtures("root")
 def test_folder_of_an_attempt_is_not_made_where_another_user_made_the_base(shared: Path) -> None:
     base = shared / "base"
     base.mkdir()

@@ -1,6 +1,7 @@
 """What is gone is gone at once: the dispatcher leaves nothing that only a collector finds, so the broker does without.
 
-A full collection with a million waiting jobs would stand still for about a second; `broker.app` switches them off.
+A full collection with a million waiting jobs would stand still for about a second: `broker.garbage` leaves it to idle
+moments.
 """
 
 from __future__ import annotations
