@@ -59,6 +59,7 @@ EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 2
 EXIT_LOCKED: Final = 6
 _EXITS: Final[dict[type[MeshError], int]] = {StoreLockedError: EXIT_LOCKED, ConfigError: EXIT_CONFIG}
+_STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 log = structlog.get_logger()
 
@@ -331,6 +332,7 @@ def _make_folder(path: Path) -> None:
 def serve(settings: Settings) -> int:
     """Run a broker until SIGTERM or SIGINT; a second one ends it at once. Returns the exit code of the process."""
     logs.configure(settings.log_level)
+    before = {number: signal.getsignal(number) for number in _STOP_SIGNALS}
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(settings))
@@ -338,6 +340,9 @@ def serve(settings: Settings) -> int:
         code = next((code for kind, code in _EXITS.items() if isinstance(error, kind)), EXIT_FAILED)
         _say_why(error, code)
         return code
+    finally:
+        for number, handler in before.items():  # a closed loop of uvloop leaves its own, deaf handler behind
+            signal.signal(number, handler)
 
 
 def _say_why(error: MeshError, code: int) -> None:
@@ -348,7 +353,7 @@ def _say_why(error: MeshError, code: int) -> None:
 async def _serve(settings: Settings) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _STOP_SIGNALS:
         loop.add_signal_handler(number, _on_signal, stop)
     async with Broker(settings) as broker:
         garbage.tune()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
@@ -16,6 +17,16 @@ for _name in [name for name in os.environ if name.startswith("MESH_") and name !
 # Whoever starts the tests in the background has them, and all that they start, ignore Ctrl-C; some of them press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c_is_left_as_found() -> Iterator[None]:
+    """What one test leaves deaf to Ctrl-C fails another one, far away."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    after = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+    assert after is before, f"the test left its own handler of SIGINT behind: {after}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
