@@ -9,9 +9,13 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 0
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
+# All but `ray`, which is as large as all others together: it has a lock and an environment of its own.
+EXTRAS := cluster report sim uvloop
+RAY_VENV := .venv-ray
+RAY_STAMP := $(RAY_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick check bench bench-quick soak system requirements telemetry lock install clean
+.PHONY: help demo test test-quick check bench bench-quick soak test-ray system requirements telemetry lock install clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,8 +27,11 @@ demo: $(STAMP) ## one broker, three agents, real faults: see that no job is lost
 test: $(STAMP) ## all tests but the soaks (ARGS='-k drain', WORKERS=2)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
+test-ray: $(RAY_STAMP) ## the tests of the simulator on Ray, in an environment of their own (80 MB to fetch)
+	@$(RAY_VENV)/bin/python -m pytest -m ray $(ARGS)
+
 test-quick: $(STAMP) ## the tests that need neither processes nor patience
-	@$(BIN)/python -m pytest -n $(WORKERS) -m 'not (slow or e2e or soak)' $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) -m 'not (slow or e2e or soak or ray)' $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import layers, generated code, wire contract (ARGS=--json)
 	@$(BIN)/python -m tests.meta.check $(ARGS)
@@ -49,16 +56,23 @@ telemetry: $(STAMP) ## what the broker tells: a real Prometheus runs the query o
 	@$(BIN)/python -m tests.meta.telemetry $(ARGS)
 
 lock: $(STAMP) ## resolve requirements/*.txt again (ARGS=--upgrade)
-	@$(COMPILE) --all-extras --group dev $(ARGS) pyproject.toml -o requirements/dev.txt
+	@$(COMPILE) $(addprefix --extra ,$(EXTRAS)) --group dev $(ARGS) pyproject.toml -o requirements/dev.txt
 	@printf 'uv\n' | $(COMPILE) --no-annotate -c requirements/dev.txt - -o requirements/uv.txt
+	@printf 'ray\n' | $(COMPILE) --no-annotate -c requirements/dev.txt - -o requirements/ray.txt
 
 install: $(STAMP) ## make the virtual environment only
 
 clean: ## remove the virtual environment and every cache
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	@rm -rf $(VENV) $(RAY_VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Words go to stderr: standard output belongs to the command that was asked for.
 $(STAMP): requirements/dev.txt requirements/uv.txt requirements/install.sh pyproject.toml
 	@sh requirements/install.sh '$(PYTHON)' '$(VENV)' >&2
+	@touch $@
+
+$(RAY_STAMP): $(STAMP) requirements/ray.txt
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(RAY_VENV)
+	@$(BIN)/uv pip sync --quiet --python $(RAY_VENV)/bin/python --require-hashes requirements/dev.txt requirements/ray.txt
+	@$(BIN)/uv pip install --quiet --python $(RAY_VENV)/bin/python --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -1,7 +1,8 @@
 """How long an agent waits before it dials again: full jitter, so that a fleet never comes back in step.
 
 The first delay is uniform in [0, 0.1 s]; the range doubles with each failure up to 30 s and starts again after a
-session that came about and lasted. Pure: the generator is passed in.
+session that came about and lasted. A broker says how long it waits for its agents after a start: from then on the range
+ends earlier, so that an agent with work in hand is back in time. Pure: the generator is passed in.
 """
 
 from typing import Protocol
@@ -24,7 +25,7 @@ class Backoff:
             raise ValueError(f"back-off needs 0 < first ({first_s}) <= cap ({cap_s})")
         self._random = random
         self._first_s = first_s
-        self._cap_s = cap_s
+        self._cap_s = self._widest_s = cap_s
         self._range_s = first_s
 
     def next_delay_s(self, retry_after_s: float = 0.0) -> float:
@@ -32,6 +33,12 @@ class Backoff:
         delay_s = max(retry_after_s, 0.0) + self._random.random() * self._range_s
         self._range_s = min(self._range_s * 2, self._cap_s)
         return delay_s
+
+    def bound(self, cap_s: float) -> None:
+        """Draw from no wider range than this; never wider than at first, and 0 says nothing."""
+        if cap_s > 0:
+            self._cap_s = max(self._first_s, min(cap_s, self._widest_s))
+            self._range_s = min(self._range_s, self._cap_s)
 
     def reset(self) -> None:
         """A session came about and lasted: begin again with the first range."""

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from agent_stub.cleanup import Cleanup, is_inside_own
 from agent_stub.command_run import NAME as COMMAND_RUN
 from agent_stub.command_run import Policy
 from agent_stub.configuration import Configuration
 from agent_stub.operations import OperationLoadError, Operations
+from agent_stub.settings import API_PORT
 
 PYTHON_MIN: Final = (3, 11)
 CLOCK_MIN_S: Final = 1_767_225_600
@@ -63,6 +65,8 @@ def _probes(configuration: Configuration, load: Callable[[], Operations]) -> Ite
     yield "temporary files", lambda: _folder(folders.jobs, LOG_BYTES)
     if configuration.log_folder is not None:
         yield "logs", lambda: _folder(folders.logs, LOG_BYTES)
+    if configuration.cleanup.rules:
+        yield "file cleanup", lambda: _cleanup(configuration.cleanup)
     yield "operations", lambda: _operations(load)
     if configuration.is_enabled(COMMAND_RUN, default=False):
         yield "commands", lambda: _commands(Policy.of(settings.options[COMMAND_RUN]))
@@ -122,6 +126,16 @@ def _folder(folder: Path, needed_bytes: int) -> str:
     return f"{folder}, {_mib(free_bytes)} free"
 
 
+def _cleanup(cleanup: Cleanup) -> str:
+    """Whether every rule is applied: one inside the agent's own folders would take what it needs, and is left out."""
+    left_out = [rule for rule in cleanup.rules if is_inside_own(cleanup, rule.directory)]
+    if left_out:
+        found = ", ".join(f"{rule.name} is never applied: {rule.directory}" for rule in left_out)
+        remedy = f"name a `directory` outside of the agent's own folders: {', '.join(map(str, cleanup.own))}"
+        raise _UnmetError(found, remedy)
+    return f"{len(cleanup.rules)} rules"
+
+
 def _operations(load: Callable[[], Operations]) -> str:
     try:
         operations = load()
@@ -144,11 +158,27 @@ def _commands(policy: Policy) -> str:
 def _broker(address: str) -> str:
     host, _, port = address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S):
-            return f"{address} answers"
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
     except OSError as error:
         text = "start the broker, or correct `broker` in [agent]; nothing between may block the port"
         raise _UnmetError(f"{address}: {error.strerror or error}", text) from error
+    return _agents_port(address)
+
+
+def _agents_port(address: str) -> str:
+    """Whether what answers there is a broker's port for agents: one refuses a stream on which nobody says who he is."""
+    import grpc
+
+    from protos.mesh.v1.agent_service_pb2_grpc import AgentServiceStub
+
+    with grpc.insecure_channel(address, options=(("grpc.enable_http_proxy", 0),)) as channel:
+        call = AgentServiceStub(channel).Connect(iter(()), timeout=CONNECT_TIMEOUT_S)
+        code = call.code()
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        raise _UnmetError(f"{address}: {API_PORT}", "correct `broker` in [agent]")
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        raise _UnmetError(f"{address}: what answers there is no broker", "correct `broker` in [agent]")
+    return f"{address} answers"
 
 
 def _mib(size: int) -> str:

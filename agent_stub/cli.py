@@ -11,18 +11,19 @@ import asyncio
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from agent_stub.settings import DEFAULT_BROKER, SettingsError
+from agent_stub.settings import DEFAULT_BROKER, AgentSettings, SettingsError
 
 if TYPE_CHECKING:
     from agent_stub.configuration import Configuration
@@ -101,6 +102,7 @@ def init(
     from agent_stub.configuration import TEMPLATE, load
 
     name = name or load(file=None, environment={}).name
+    AgentSettings(agent=name, dev=True)  # a name that it refuses could never run
     text = TEMPLATE.format(name=json.dumps(name), broker=json.dumps(broker))
     try:
         with file.open("w" if force else "x") as out:
@@ -169,7 +171,21 @@ def run(  # noqa: PLR0913 - one parameter for each option
         "folders.state": None if state is None else str(state.absolute()),
         "log.level": log_level,
     }
-    return _serve(_load(config, flags))
+    from agent_stub.folders import RunningError
+
+    try:
+        return _serve(_load(config, flags))
+    except RunningError as error:
+        given = {"config": config, "organization": organization, "group": group, "name": name, "state": state}
+        command = _command("stop", given | {"broker": broker}, dev=dev)
+        print(f"mesh-agent: {error}: stop it with `{command}`", file=sys.stderr)
+        return EXIT_WRONG_STATE
+
+
+def _command(verb: str, given: Mapping[str, object], *, dev: bool) -> str:
+    """The command line that means the agent of these options."""
+    words = [word for option, value in given.items() if value is not None for word in (f"--{option}", str(value))]
+    return shlex.join(["mesh-agent", verb, *words, *(["--dev"] if dev else [])])
 
 
 @app.command
@@ -200,46 +216,60 @@ def check(
     return EXIT_OK if is_met else EXIT_FAILED
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Which:
+    """Which agent is meant: the options that `run` was given."""
+
+    config: Path | None = None
+    """The configuration; `mesh-agent.toml` if there is one here."""
+    organization: str | None = None
+    """Its organisation, if it was started with one."""
+    group: str | None = None
+    """Its group, if it was started with one."""
+    name: str | None = None
+    """Its name, if it was started with one."""
+    state: Path | None = None
+    """Its folder, if it was started with one."""
+    broker: str | None = None
+    """Its broker, if it was started with one."""
+    dev: Flag = False
+    """It was started with --dev."""
+
+    def load(self) -> Configuration:
+        """Its configuration. Raises SettingsError."""
+        flags = {
+            "agent.organization": self.organization,
+            "agent.group": self.group,
+            "agent.name": self.name,
+            "agent.broker": self.broker,
+            "agent.dev": self.dev or None,
+            "folders.state": None if self.state is None else str(self.state.absolute()),
+        }
+        return _load(self.config, flags)
+
+
+WHICH = Which()
+
+
 @app.command
-def stop(
-    *,
-    config: Path | None = None,
-    name: str | None = None,
-    state: Path | None = None,
-    broker: str | None = None,
-    dev: Flag = False,
-    now: Flag = False,
-    timeout_s: float | None = None,
-) -> int:
-    """Stop the agent of this configuration: it takes nothing new, finishes what it holds, delivers it and leaves.
+def stop(*, which: Which = WHICH, now: Flag = False, timeout_s: float | None = None) -> int:
+    """Stop an agent: it takes nothing new, finishes what it holds, delivers it and leaves.
+
+    Give it the options that `run` was given: they say which agent is meant.
 
     Parameters
     ----------
-    config
-        The configuration; `mesh-agent.toml` if there is one here.
-    name
-        The agent's name, if it was started with one.
-    state
-        Its folder, if it was started with one.
-    broker
-        Its broker, if it was started with one.
-    dev
-        It was started with --dev.
     now
         Stop what runs; the broker gives it to another agent.
     timeout_s
         Wait at most so long (exit 5); for ever if left out.
     """
-    flags = {
-        "agent.name": name,
-        "agent.broker": broker,
-        "agent.dev": dev or None,
-        "folders.state": None if state is None else str(state.absolute()),
-    }
-    folders = _load(config, flags).folders
+    folders = which.load().folders
     pid = folders.running_pid()
     if pid is None:
-        print(f"mesh-agent: no agent runs with {folders.state}", file=sys.stderr)
+        again = "give `stop` what `run` was given (--config, --name, --group, --state, --broker, --dev)"
+        print(f"mesh-agent: no agent runs with {folders.state}; {again}", file=sys.stderr)
         return EXIT_OK
     # Two different signals: a second one of a kind is lost while the first one waits.
     with suppress(ProcessLookupError):
@@ -251,43 +281,20 @@ def stop(
             print(f"mesh-agent: process {pid} still finishes what it holds; --now stops that", file=sys.stderr)
             return EXIT_UNAVAILABLE
         time.sleep(POLL_S)
+    print(f"The agent (process {pid}) has left.", file=sys.stderr)
     return EXIT_OK
 
 
 @app.command
-def paths(
-    *,
-    config: Path | None = None,
-    name: str | None = None,
-    state: Path | None = None,
-    broker: str | None = None,
-    dev: Flag = False,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-) -> int:
+def paths(*, which: Which = WHICH, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
     """Print where the agent keeps its files.
 
     Parameters
     ----------
-    config
-        The configuration; `mesh-agent.toml` if there is one here.
-    name
-        The agent's name, if it is started with one.
-    state
-        Its folder, if it is started with one.
-    broker
-        Its broker, if it is started with one.
-    dev
-        It is started with --dev.
     as_json
         Print one JSON object.
     """
-    flags = {
-        "agent.name": name,
-        "agent.broker": broker,
-        "agent.dev": dev or None,
-        "folders.state": None if state is None else str(state.absolute()),
-    }
-    configuration = _load(config, flags)
+    configuration = which.load()
     folders = configuration.folders
     found = {
         "configuration": configuration.file,
@@ -303,6 +310,39 @@ def paths(
     else:
         for what, path in lines.items():
             print(f"{what:14}{path or '-'}")
+    return EXIT_OK
+
+
+@app.command(name="clean")
+def clean_up(
+    *,
+    config: Path | None = None,
+    dry_run: Flag = False,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Remove the files that the configuration's rules want removed now; the agent does so by itself while it runs.
+
+    Parameters
+    ----------
+    config
+        The configuration; `mesh-agent.toml` if there is one here.
+    dry_run
+        Only list what would go.
+    as_json
+        Print one JSON object.
+    """
+    from agent_stub.cleanup import clean, due
+
+    cleanup = _load(config).cleanup
+    found = list(due(cleanup)) if dry_run else clean(cleanup)
+    if as_json:
+        files = [{"rule": one.rule, "file": str(one.path), "bytes": one.bytes} for one in found]
+        print(json.dumps({"is_dry_run": dry_run, "files": files}))
+        return EXIT_OK
+    for one in found:
+        print(f"{one.path} ({one.bytes} bytes, {one.rule})")
+    did = "would be removed" if dry_run else "removed"
+    print(f"{len(found)} files {did}, {sum(one.bytes for one in found)} bytes", file=sys.stderr)
     return EXIT_OK
 
 

@@ -27,6 +27,7 @@ import grpc.aio
 
 from agent_stub import convert, host
 from agent_stub.backoff import Backoff, Random
+from agent_stub.cleanup import Cleanup, clean
 from agent_stub.clock import now_us
 from agent_stub.convert import MalformedFrameError
 from agent_stub.keeper import SWEEP_EVERY_S, Keeper
@@ -47,7 +48,7 @@ from agent_stub.session import (
     StartRun,
     StopRun,
 )
-from agent_stub.settings import AgentSettings, SettingsError, check_address
+from agent_stub.settings import API_PORT, AgentSettings, SettingsError, check_address
 from agent_stub.spool import Spool
 from agent_stub.watchdog import Watchdog
 from protos.mesh.v1 import agent_service_pb2 as pb
@@ -68,6 +69,11 @@ GOODBYE_WAIT_S: Final = 5.0
 STEADY_S: Final = 5.0
 """A session that lived so long came about; a shorter one may have been ended by another process of this name."""
 CLOSE_WAIT_S: Final = 1.0
+STUCK_MAX: Final = 64
+"""So many stuck runs are named in a heartbeat."""
+BACK_BY: Final = 1 / 3
+"""By which part of its recovery grace a broker that is back is dialled at the latest. The rest is for the herd: all
+others come too, and only so many a second are let in."""
 
 MESSAGE_BYTES_MAX: Final = 4 * 1024 * 1024 + 64 * 1024
 CHANNEL_OPTIONS: Final[Sequence[tuple[str, int]]] = (
@@ -99,6 +105,13 @@ DENIED: Final = frozenset(
     }
 )
 
+REMEDIES: Final = {
+    grpc.StatusCode.UNAVAILABLE: "start the broker, or correct `broker` in [agent]; `mesh-agent check` looks",
+    grpc.StatusCode.UNIMPLEMENTED: API_PORT,
+    grpc.StatusCode.ABORTED: "end the other process of this name, or give one of the two another name",
+}
+"""What a person may do when the stream ends in this way; of UNAVAILABLE and the like only if it never began."""
+
 log = logging.getLogger("mesh.agent")
 
 
@@ -110,6 +123,7 @@ class _Ending:
     retry_after_s: float = 0.0
     exit_code: int | None = None
     next_broker: str = ""
+    remedy: str = ""
 
 
 class Agent:
@@ -152,7 +166,7 @@ class Agent:
     async def run(self) -> int:
         """Serve until told to leave; the exit code of the process."""
         broker = self.settings.broker
-        keeping = self._begin()
+        tending = self._begin()
         try:
             while self._exit_code is None:
                 ending = await self._serve(broker)
@@ -162,18 +176,33 @@ class Agent:
                 if self._exit_code is None:
                     await self._pause(ending)
         finally:
-            if keeping is not None:
-                keeping.cancel()
+            for task in tending:
+                task.cancel()
             self._finish()
         return self._exit_code
 
-    def _begin(self) -> asyncio.Task[None] | None:
+    def _begin(self) -> list[asyncio.Task[None]]:
         self._watchdog.watch("stream", self._loop, threading.get_ident())
         self._watchdog.start()
-        if self._keeper is None:
-            return None
-        self._keeper.restore()
-        return asyncio.create_task(self._look_after(self._keeper), name="agent-keeper")
+        tending = []
+        if self._keeper is not None:
+            self._keeper.restore()
+            tending.append(asyncio.create_task(self._look_after(self._keeper), name="agent-keeper"))
+        if self.settings.cleanup.rules:
+            tending.append(asyncio.create_task(self._clean_up(self.settings.cleanup), name="agent-cleanup"))
+        return tending
+
+    async def _clean_up(self, cleanup: Cleanup) -> None:
+        """Apply the rules now and then, in a thread: a directory may be large, and on a disk far away."""
+        while True:
+            try:
+                gone = await asyncio.to_thread(clean, cleanup, is_over=lambda: self._exit_code is not None)
+            except Exception:  # the next time it may work, and nobody awaits this task
+                log.exception("files.not_cleaned")
+            else:
+                if gone:
+                    log.info("files.cleaned", extra=fields(files=len(gone), bytes=sum(one.bytes for one in gone)))
+            await asyncio.sleep(cleanup.every_s)
 
     async def _look_after(self, keeper: Keeper) -> None:
         while True:
@@ -210,6 +239,8 @@ class Agent:
 
     def stop(self) -> None:
         """Leave now; what runs is lost to this process, and the broker gives it to another agent."""
+        if self._exit_code is not None:
+            return
         log.warning("agent.stopped", extra=fields(held=self.session.held))
         self._exit_code = EXIT_INTERRUPTED
         self._hurry.set()
@@ -242,11 +273,17 @@ class Agent:
         return is_late and keeper is not None and self.session.has_only_outcomes and keeper.has_all
 
     async def _pause(self, ending: _Ending) -> None:
-        if self._live_since_s and self._loop.time() - self._live_since_s >= STEADY_S:
+        had_session = bool(self._live_since_s)
+        if had_session and self._loop.time() - self._live_since_s >= STEADY_S:
             self._backoff.reset()
         self._live_since_s = 0.0
         delay_s = self._backoff.next_delay_s(ending.retry_after_s)
-        log.info("session.ended", extra=fields(reason=ending.reason, held=self.session.held, retry_in_s=delay_s))
+        remedy = {"remedy": ending.remedy} if ending.remedy else {}
+        facts = fields(reason=ending.reason, held=self.session.held, retry_in_s=delay_s, **remedy)
+        if had_session or not remedy:
+            log.log(logging.WARNING if remedy else logging.INFO, "session.ended", extra=facts)
+        else:
+            log.warning("broker.unreachable", extra=facts)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._hurry.wait(), delay_s)
 
@@ -323,7 +360,7 @@ class Agent:
             while True:
                 wire = await call.read()
                 if not isinstance(wire, pb.BrokerFrame):
-                    return await _ending_of(call, None)
+                    return await self._ending_of(call, None)
                 ending = self._receive(wire)
                 self._pump()
                 if ending is not None:
@@ -331,7 +368,15 @@ class Agent:
         except MalformedFrameError as error:
             return _Ending(f"malformed frame: {error}")
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            return await _ending_of(call, error)
+            return await self._ending_of(call, error)
+
+    async def _ending_of(self, call: Call, error: Exception | None) -> _Ending:
+        """Why gRPC ended the stream. A clean end means as little as any other: only Goodbye is an agreement."""
+        if not call.done():
+            return _Ending(f"stream ended: {error or 'closed by the broker'}")
+        code, details = await call.code(), await call.details()
+        remedy = "" if self._was_live and code is not grpc.StatusCode.ABORTED else REMEDIES.get(code, "")
+        return _Ending(f"stream ended: {code.name} {details or ''}".rstrip(), remedy=remedy)
 
     # What the broker says --------------------------------------------------------------------------------------------
 
@@ -371,12 +416,21 @@ class Agent:
         self._runner.grace_s = convert.us_of(welcome.cancel_grace) / SECOND_US or GRACE_S
         if self._keeper is not None:
             self._keeper.limits = self._runner.limits
+        before = self.session.mesh_id
         self.session.welcomed(now_us(), convert.welcome_of(welcome))
         if self.session.is_live:
+            self._on_mesh(before, self.session.mesh_id)
+            self._backoff.bound(convert.us_of(welcome.recovery_grace) / SECOND_US * BACK_BY)
             self._was_live = True
             self._live_since_s = self._loop.time()
             facts = fields(session=welcome.session_id, epoch=welcome.epoch, held=self.session.held)
             log.info("session.started", extra=facts)
+
+    def _on_mesh(self, before: str, now: str) -> None:
+        if before and before != now:
+            log.warning("mesh.changed", extra=fields(before=before, now=now))
+        if self._keeper is not None:
+            self._keeper.belong_to(now)
 
     def _on_refused(self, refused: Sequence[pb.OutcomeRefused]) -> None:
         for outcome in refused:
@@ -510,15 +564,9 @@ class Agent:
         heartbeat.loop_lag.FromNanoseconds(int(self._lag_s * 1_000_000_000))
         heartbeat.cpu = self._load.cpu()
         heartbeat.memory_bytes = self._load.memory_bytes()
+        if self._runner.stuck:
+            heartbeat.stuck.CopyFrom(convert.attempts_to(self._runner.stuck_keys[:STUCK_MAX]))
         self._lag_s = 0.0
-
-
-async def _ending_of(call: Call, error: Exception | None) -> _Ending:
-    """Why gRPC ended the stream. A clean end means as little as any other: only Goodbye is an agreement."""
-    if call.done():
-        code, details = await call.code(), await call.details()
-        return _Ending(f"stream ended: {code.name} {details or ''}".rstrip())
-    return _Ending(f"stream ended: {error or 'closed by the broker'}")
 
 
 def _ending_by(reject: pb.Reject) -> _Ending:

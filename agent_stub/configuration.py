@@ -19,8 +19,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from agent_stub.cleanup import DAY_S, Cleanup, Rule
 from agent_stub.folders import Folders
-from agent_stub.logs import DAYS_MAX, KEPT_DAYS
+from agent_stub.logs import DAYS_MAX, KEPT_DAYS, check_level
 from agent_stub.settings import DEFAULT_BROKER, AgentSettings, SettingsError
 
 FILE_NAME: Final = "mesh-agent.toml"
@@ -43,12 +44,25 @@ KEYS: Final[Mapping[str, Mapping[str, type]]] = MappingProxyType(
         "folders": {"state": str, "logs": str, "temporary": str},
         "spool": {"bytes_max": int, "leave_s": float},
         "log": {"level": str, "files": bool, "agent_days": int, "operations_days": int},
+        "cleanup": {"every_s": float},
     }
 )
 """The sections whose keys are fixed."""
+RULE_SECTIONS: Final = ("file_cleanup", "result_files")
+"""Their keys are names of rules, their values tables of these:"""
+RULE_KEYS: Final[Mapping[str, type]] = MappingProxyType(
+    {
+        "directory": str,
+        "pattern": str,
+        "older_than_days": float,
+        "larger_than_bytes": int,
+        "subdirectories": bool,
+    }
+)
+CLEAN_EVERY_MIN_S: Final = 1.0
 OPEN_SECTIONS: Final = ("labels", "variables")
 """Their keys are names that the user chooses, their values are text."""
-SECTIONS: Final = (*KEYS, *OPEN_SECTIONS, "operations")
+SECTIONS: Final = (*KEYS, *OPEN_SECTIONS, *RULE_SECTIONS, "operations")
 
 Tables = dict[str, dict[str, Any]]
 
@@ -85,6 +99,7 @@ class Configuration:
             job_folders=self.folders.jobs,
             variables=self.tables["variables"],
             options=self.tables["operations"],
+            cleanup=self.cleanup,
             **named,
         )
 
@@ -101,6 +116,25 @@ class Configuration:
         given = {key: base / Path(value).expanduser() for key, value in self.tables["folders"].items()}
         identity = f"{agent.get('organization', 'default')}/{agent.get('group', 'default')}/{self.name}"
         return Folders.of(identity, agent.get("broker", DEFAULT_BROKER), dev=agent.get("dev", False), given=given)
+
+    @cached_property
+    def cleanup(self) -> Cleanup:
+        """Which files are removed when they are old."""
+        base = self.file.parent if self.file is not None else Path.cwd()
+        rules = tuple(
+            Rule(
+                f"{section}.{name}",
+                base / Path(table["directory"]).expanduser(),
+                table.get("pattern", "*"),
+                table.get("older_than_days", 0) * DAY_S,
+                table.get("larger_than_bytes", -1),
+                table.get("subdirectories", False),
+            )
+            for section in RULE_SECTIONS
+            for name, table in self.tables[section].items()
+        )
+        own = (self.folders.state, self.folders.jobs)
+        return Cleanup(rules, self.tables["cleanup"].get("every_s", Cleanup().every_s), own)
 
     @property
     def modules(self) -> list[str]:
@@ -237,6 +271,11 @@ def _check(tables: Tables) -> None:
             if not isinstance(value, str):
                 raise SettingsError(f"[{section}] {key}: the value must be text, in quotation marks")
     _check_names(tables)
+    _check_rules(tables)
+    try:
+        check_level(tables["log"].get("level", "info"))
+    except ValueError as error:
+        raise SettingsError(f"[log] level: {error}") from error
     for kind in KEPT_DAYS:
         if not 1 <= tables["log"].get(f"{kind}_days", 1) <= DAYS_MAX:
             raise SettingsError(f"[log] {kind}_days: 1 to {DAYS_MAX}")
@@ -255,6 +294,28 @@ def _check_names(tables: Tables) -> None:
             json.dumps(table)  # so that it can be given to a process
         except TypeError as error:
             raise SettingsError(f'[operations."{name}"]: write dates and times as text') from error
+
+
+def _check_rules(tables: Tables) -> None:
+    if not tables["cleanup"].get("every_s", CLEAN_EVERY_MIN_S) >= CLEAN_EVERY_MIN_S:
+        raise SettingsError(f"[cleanup] every_s: at least {CLEAN_EVERY_MIN_S:g}")
+    for section in RULE_SECTIONS:
+        for name, table in tables[section].items():
+            _check_rule(f"[{section}.{name}]", table)
+
+
+def _check_rule(where: str, table: object) -> None:
+    if not isinstance(table, dict):
+        raise SettingsError(f"{where}: write a section with `directory` and what is to go")
+    for key, value in table.items():
+        if key not in RULE_KEYS:
+            raise SettingsError(f"{where}: there is no key {key}{_nearest(key, RULE_KEYS)}")
+        if not _is_of(value, RULE_KEYS[key]) or (key in ("older_than_days", "larger_than_bytes") and value < 0):
+            raise SettingsError(f"{where} {key} = {value!r}: not of the type {RULE_KEYS[key].__name__}, or negative")
+    if not table.get("directory"):
+        raise SettingsError(f"{where}: `directory` is needed")
+    if not {"older_than_days", "larger_than_bytes"} & table.keys():
+        raise SettingsError(f"{where}: say `older_than_days` or `larger_than_bytes`, or all of its files would go")
 
 
 def _is_of(value: object, kind: type) -> bool:
@@ -297,7 +358,7 @@ dev = true
 # database = "/srv/erp/orders.sqlite"
 
 [labels]
-# Claims about this agent; the operator decides which of them count.
+# What this agent says of itself. Of the same key what operators gave it wins (mesh agents update --label).
 # zone = "a"
 
 [spool]
@@ -319,6 +380,17 @@ files = true
 # state = "state"
 # logs = "logs"
 # temporary = "temporary"
+
+# Files that operations leave behind go by rules: [file_cleanup.NAME] and, for what they hand on, [result_files.NAME].
+# What is old and large enough, as far as said, is removed at every interval; `mesh-agent clean --dry-run` shows it.
+# [cleanup]
+# every_s = 3600
+# [file_cleanup.exchange]
+# directory = "/srv/exchange/done"
+# pattern = "*.csv"
+# older_than_days = 14
+# larger_than_bytes = 0
+# subdirectories = false
 
 # Every operation may be switched off, and may have settings of its own, which it reads from job.options.
 # [operations."files.csv_to_sql"]

@@ -7,7 +7,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from agent_stub.folders import make_private, remove
 
 CHECKPOINT_BYTES_MAX = 65_536
 PROGRESS_TEXT_CHARACTERS_MAX = 1_024
+LOGGING_NAMES = ("exc_info", "stack_info", "stacklevel", "extra")
+"""What `logging` itself takes by name."""
 
 
 class OperationError(Exception):
@@ -149,6 +151,8 @@ class JobContext:
     def progress(self, fraction: float, message: str = "", checkpoint: bytes = b"") -> None:
         """Say how far the work is, 0.0 to 1.0; NaN counts as 0.0. The next attempt is given the latest checkpoint.
 
+        Fraction and message reach the broker, which does not keep them yet: only the checkpoint lasts.
+
         Raises:
             OperationError: `checkpoint.too_large`, more than 64 KiB.
         """
@@ -161,9 +165,9 @@ class JobContext:
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        """A logger whose lines carry the job and the attempt."""
+        """A logger whose lines carry the job and the attempt, and facts of yours: `info("order.added", rows=7)`."""
         fields = {"job_id": self.job_id, "attempt": self.attempt}
-        return logging.LoggerAdapter(logging.getLogger(f"mesh.operation.{self.operation}"), {"fields": fields})
+        return FactLogger(logging.getLogger(f"mesh.operation.{self.operation}"), fields)
 
     def close(self) -> None:
         """The attempt has ended; called by the runner."""
@@ -175,6 +179,17 @@ class JobContext:
         self._is_cancelled = True
         if self._event is not None:
             self._event.set()
+
+
+class FactLogger(logging.LoggerAdapter[logging.Logger]):
+    """Adds `extra` to each line, and what else is given by name. The names in `extra` are not for others."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        """The line and what `logging` takes, all else as fields."""
+        taken = {name: kwargs.pop(name) for name in LOGGING_NAMES if name in kwargs}
+        own = self.extra or {}
+        facts = {**own, **{name: value for name, value in kwargs.items() if name not in own}}
+        return msg, {**taken, "extra": {**(taken.get("extra") or {}), "fields": facts}}
 
 
 def as_text(text: str) -> str:

@@ -32,6 +32,8 @@ from protos.mesh.v1 import job_pb2
 
 SECOND_US: Final = 1_000_000
 IDLE_HEARTBEAT_FACTOR: Final = 2.5
+KEPT_FIRST: Final = frozenset({pb.ON_LOSS_FAIL, pb.ON_LOSS_HOLD})
+"""What becomes of a lost job whose outcome must be on disk before it is sent: nobody runs it again."""
 
 
 class MalformedFrameError(Exception):
@@ -64,6 +66,7 @@ def assign_of(assign: pb.Assign, operations: Operations) -> Assign:
         # A total time that is over is a deadline now, not the absence of one.
         max(us_of(assign.total_remaining), 1) if assign.HasField("total_remaining") else 0,
         assign,
+        assign.on_loss in KEPT_FIRST,
     )
 
 
@@ -112,6 +115,7 @@ def welcome_of(welcome: pb.Welcome) -> Welcome:
         idle_heartbeat_us=us_of(welcome.idle_heartbeat_interval) or int(heartbeat_us * IDLE_HEARTBEAT_FACTOR),
         verdicts=list(welcome.verdicts),
         frame_bytes_max=welcome.limits.frame_bytes_max,
+        mesh_id=welcome.mesh_id,
     )
 
 
@@ -160,6 +164,7 @@ def hello_to(hello: Hello, about: pb.Hello) -> pb.Hello:
     for outcome in hello.outcomes:
         _put_outcome(wire.outcomes.add(), outcome)
     wire.previous_attempts = hello.previous_attempts
+    wire.mesh_id = hello.mesh_id
     return wire
 
 

@@ -128,7 +128,7 @@ class Tenancy:
             if not _locked(lock):
                 pid = os.read(lock, 32).decode() or "?"
                 os.close(lock)
-                raise RunningError(f"this agent runs already, as process {pid}: stop it with `mesh-agent stop`")
+                raise RunningError(f"this agent runs already, as process {pid}")
             with suppress(FileNotFoundError):
                 if os.stat(path).st_ino == os.fstat(lock).st_ino:  # noqa: PTH116 - beside fstat
                     os.ftruncate(lock, 0)

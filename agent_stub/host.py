@@ -39,7 +39,7 @@ def about(settings: AgentSettings, operations: Operations, incarnation_id: bytes
         host=socket.gethostname()[:253],
         pid=os.getpid(),
         user=_user()[:256],
-        os=platform.platform()[:256],
+        os=_system()[:256],
         ip=_own_address(settings.broker),
         time_zone=time.strftime("%Z")[:64],
     )
@@ -69,6 +69,14 @@ class Load:
             # Elsewhere than on Linux: the peak, which macOS gives in bytes and others in KiB.
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
             return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _system() -> str:
+    """What the machine runs, as people call it: `Debian GNU/Linux 12 (bookworm)`."""
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return f"{platform.system()} {platform.release()}"
 
 
 def _user() -> str:

@@ -1,8 +1,8 @@
 """Keeps outcomes until a broker has acknowledged them: decides what goes to the spool, when, and how much fits.
 
-In the spool go: outcomes of exclusive attempts, before they are sent; the others when the stream is down, when the
-agent leaves, or when they have waited a second. Each attempt that the agent takes reserves room for the largest result,
-so what is taken can be kept: if the room shrinks, the agent takes less.
+In the spool go: outcomes of exclusive attempts, and of those whose loss nobody makes up for, before they are sent; the
+others when the stream is down, when the agent leaves, or when they have waited a second. Each attempt that the agent
+takes reserves room for the largest result, so what is taken can be kept: if the room shrinks, the agent takes less.
 """
 
 from __future__ import annotations
@@ -54,11 +54,19 @@ class Keeper:
         outcomes = self._spool.read()
         if outcomes:
             log.info("spool.read", extra=fields(outcomes=len(outcomes), bytes=self._spool.used_bytes))
-        self._session.restore(outcomes)
+        self._session.restore(outcomes, self._spool.mesh_id if outcomes else "")
         self._limit()
         if self._session.capacity < self._session.capacity_max:
             facts = fields(capacity=self._session.capacity, wished=self._session.capacity_max)
             log.warning("spool.limits_capacity", extra=facts)
+
+    def belong_to(self, mesh_id: str) -> None:
+        """The agent is in this mesh from now on."""
+        if mesh_id and mesh_id != self._spool.mesh_id:
+            try:
+                self._spool.belong_to(mesh_id)
+            except (OSError, UnicodeEncodeError) as error:
+                log.warning("spool.mesh_not_kept", extra=fields(mesh=mesh_id, reason=error))
 
     @property
     def has_all(self) -> bool:
@@ -80,6 +88,7 @@ class Keeper:
         """Write all that is not acknowledged, and return when it is written: the process ends."""
         for outcome in self._session.unacknowledged:
             self._write_now(outcome, is_durable=True)
+        self._spool.belong_to_nobody()
 
     def close(self) -> None:
         """Write nothing more."""

@@ -49,9 +49,7 @@ def configure(level: str, folder: Path | None = None, days: Mapping[str, int] = 
         ValueError: there is no such level.
         OSError: the folder cannot be written to.
     """
-    number = logging.getLevelNamesMapping().get(level.upper())
-    if number is None:
-        raise ValueError(f"{level!r} is no log level: debug, info, warning or error")
+    number = check_level(level)
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if folder is not None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,6 +57,14 @@ def configure(level: str, folder: Path | None = None, days: Mapping[str, int] = 
     for handler in handlers:
         handler.setFormatter(LogfmtFormatter())
     logging.basicConfig(level=number, handlers=handlers, force=True)
+
+
+def check_level(level: str) -> int:
+    """Its number. Raises ValueError: there is no such level."""
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError(f"{level!r} is no log level: debug, info, warning or error")
+    return number
 
 
 def _file_of(folder: Path, kind: str, days: int) -> logging.Handler:

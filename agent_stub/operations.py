@@ -102,10 +102,22 @@ def operation(
             raise OperationLoadError(f"{name}: a coroutine function cannot be inline")
         if inline and (process or exclusive):
             raise OperationLoadError(f"{name}: what runs in a process of its own cannot be inline")
+        if not _takes_a_job(handler):
+            raise OperationLoadError(f"{name}: its function must take the job as its one argument: def f(job)")
         setattr(handler, ATTRIBUTE, Operation(name, handler, exclusive, inline, process))
         return handler
 
     return mark
+
+
+def _takes_a_job(handler: Handler) -> bool:
+    try:
+        inspect.signature(handler).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # something built in, which does not say what it takes
+        return True
+    return True
 
 
 class Operations:

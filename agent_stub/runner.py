@@ -92,6 +92,11 @@ class Runner:
         return sum(run.is_stuck for run in self._runs.values())
 
     @property
+    def stuck_keys(self) -> list[Key]:
+        """Which ones, the oldest first."""
+        return [key for key, run in self._runs.items() if run.is_stuck]
+
+    @property
     def has_exclusive(self) -> bool:
         """Whether a run must end with the lease."""
         return bool(self._exclusive)

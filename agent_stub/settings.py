@@ -9,9 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agent_stub.cleanup import Cleanup
 from agent_stub.session.session import CAPACITY_MAX
 
 DEFAULT_BROKER = "127.0.0.1:7401"
+API_PORT = "nothing is there for agents: perhaps it is the port of the API (7402); agents use the mesh port (7401)"
+"""What to say when something answers that does not know agents."""
 SLUG = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 LABEL_KEY = re.compile(r"[a-z][a-z0-9_.-]{0,62}")
 LABELS_MAX = 32
@@ -33,13 +36,14 @@ class AgentSettings:
         prefetch: attempts that wait at the agent, per slot. They start without a round trip, and are what a lost
             agent delays.
         dev: no certificates: plain text, loopback only, and the identity is what this says it is.
-        labels: claims about the agent; the operator decides which of them count.
+        labels: what the agent says of itself; of the same key what operators gave it wins.
         spool: folder of outcomes that no broker has acknowledged; None: they do not outlive the process.
         spool_bytes_max: what they may take.
         spool_leave_s: how long an agent that leaves, and has nothing but spooled outcomes, waits for its broker.
         job_folders: where attempts get folders of their own.
         variables: what operations read with `job.variable`.
         options: for each operation its table of the configuration.
+        cleanup: which files are removed when they are old.
 
     Raises:
         SettingsError: at construction, for the first setting that is wrong.
@@ -59,6 +63,7 @@ class AgentSettings:
     job_folders: Path | None = None
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    cleanup: Cleanup = field(default_factory=Cleanup)
 
     def __post_init__(self) -> None:
         for what in ("organization", "group", "agent"):

@@ -26,6 +26,9 @@ from protos.mesh.v1 import agent_service_pb2 as pb
 SUFFIX: Final = ".outcome"
 TEMPORARY: Final = ".writing"
 CORRUPT: Final = ".corrupt"
+MESH: Final = "mesh"
+"""The file that says which mesh the outcomes are for."""
+MESH_CHARACTERS_MAX: Final = 64
 MAGIC: Final = b"mesh-outcome 1 "
 NAME: Final = re.compile(r"(\d+)-(\d+)\.outcome")
 
@@ -73,6 +76,27 @@ class Spool:
         room = os.statvfs(self.folder)
         return room.f_bavail * room.f_frsize
 
+    @property
+    def mesh_id(self) -> str:
+        """Which mesh the outcomes are for; "" if nobody has said."""
+        with suppress(OSError, UnicodeDecodeError):
+            return (self.folder / MESH).read_text("ascii").strip()[:MESH_CHARACTERS_MAX]
+        return ""
+
+    def belong_to(self, mesh_id: str) -> None:
+        """What is kept from now on is for this mesh. When this returns that outlives a power cut, as outcomes may.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        _put(self.folder / MESH, f"{mesh_id}\n".encode("ascii"), is_durable=True)
+
+    def belong_to_nobody(self) -> None:
+        """Forget which mesh it is for, if nothing is left in it."""
+        if not self._bytes:
+            with suppress(OSError):
+                (self.folder / MESH).unlink(missing_ok=True)
+
     def read(self) -> list[Outcome]:
         """All outcomes, the oldest job first; what is corrupt is set aside."""
         outcomes = []
@@ -94,23 +118,9 @@ class Spool:
         """
         key = (outcome.job_key, outcome.attempt)
         body = convert.outcome_to(outcome).SerializeToString()
-        path = self._path_of(key)
-        temporary = path.with_suffix(TEMPORARY)
-        try:
-            with temporary.open("wb") as file:
-                file.write(MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body)
-                if is_durable:
-                    file.flush()
-                    os.fsync(file.fileno())
-                size = file.tell()
-            temporary.replace(path)
-            if is_durable:
-                _sync(self.folder)
-        except OSError:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
-        self._bytes[key] = size
+        content = MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
+        _put(self._path_of(key), content, is_durable=is_durable)
+        self._bytes[key] = len(content)
 
     def remove(self, key: Key) -> None:
         """A broker has acknowledged it; what is not there is left alone."""
@@ -122,6 +132,24 @@ class Spool:
 
     def _path_of(self, key: Key) -> Path:
         return self.folder / f"{key[0]}-{key[1]}{SUFFIX}"
+
+
+def _put(path: Path, content: bytes, *, is_durable: bool) -> None:
+    """Have the file hold this, whole or not at all; raises OSError, and leaves what was there."""
+    temporary = path.with_suffix(TEMPORARY)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            if is_durable:
+                file.flush()
+                os.fsync(file.fileno())
+        temporary.replace(path)
+        if is_durable:
+            _sync(path.parent)
+    except OSError:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path) -> tuple[Outcome, int]:

@@ -7,6 +7,8 @@ a machine changes from minute to minute.
 
 import asyncio
 import json
+import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -56,9 +58,16 @@ class Site:
             programs["agent_program"] = (*profiled, str(profiles / "agent.prof"), "agent_stub")
         self.mesh = Mesh(folder / "broker", settings={"MESH_STORE__SYNCHRONOUS": synchronous}, **programs)
 
-    async def start(self) -> None:
-        """Broker and agents; returns when all are connected."""
+    async def start(self, placing: str = "") -> None:
+        """Broker and agents; returns when all are connected. `placing`: how the group places, if not by load."""
         await self.mesh.start_broker()
+        if placing:
+            address = ("--api", self.mesh.addresses.api)
+            mesh = str(Path(sys.executable).with_name("mesh"))
+            told = await asyncio.create_subprocess_exec(
+                mesh, "groups", "update", "default", "--placing", placing, *address, stdout=subprocess.DEVNULL
+            )
+            assert await told.wait() == 0, "the group's placing could not be set"
         for name in AGENTS:
             await self.mesh.start_agent(name, slots=SLOTS, options=("--prefetch", str(PREFETCH)))
 
@@ -96,14 +105,14 @@ class Site:
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
-async def flood_round(jobs: int, *, is_durable: bool, profiles: Path | None = None) -> Round:
+async def flood_round(jobs: int, *, is_durable: bool, profiles: Path | None = None, placing: str = "") -> Round:
     """One measured flood in a mesh of its own."""
     with ExitStack() as stack:
         where = None if is_durable else MEMORY_FOLDER
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-bench-", dir=where))
         site = Site(Path(name), "FULL" if is_durable else "NORMAL", profiles)
         async with site.mesh:
-            await site.start()
+            await site.start(placing)
             await site.flood(WARM_UP_JOBS)
             brokers, agents = [site.mesh.broker.pid], [agent.pid for agent in site.mesh.agents.values()]
             broker_s, agents_s, commits = _cpu_of(brokers), _cpu_of(agents), site.metric("mesh_commits_total")
@@ -112,9 +121,8 @@ async def flood_round(jobs: int, *, is_durable: bool, profiles: Path | None = No
             commits = site.metric("mesh_commits_total") - commits
             rss_mb = rss_max_mb(brokers[0])
             await site.mesh.stop()
-        counts = Counter(job.agent for job in read_jobs(store_file(site.mesh.data))[WARM_UP_JOBS:])
+        each = shares(site.mesh.data)
     seconds = ended_s - seen["began_s"]
-    each = [counts[name] for name in AGENTS]
     return Round(
         seconds=seconds,
         jobs_per_s=jobs / seconds,
@@ -128,6 +136,12 @@ async def flood_round(jobs: int, *, is_durable: bool, profiles: Path | None = No
     )
 
 
+def shares(data: Path) -> list[int]:
+    """How many jobs each agent had, without those of the warm-up."""
+    counts = Counter(job.agent for job in read_jobs(store_file(data))[WARM_UP_JOBS:])
+    return [counts[name] for name in AGENTS]
+
+
 def _cpu_of(pids: list[int]) -> float:
     return sum(map(cpu_s, pids))
 
@@ -138,6 +152,7 @@ async def measure(jobs: int, rounds: int) -> dict[str, object]:
     for _ in range(rounds):
         durable.append(await flood_round(jobs, is_durable=True))
         fleeting.append(await flood_round(jobs, is_durable=False))
+    by_turn = await flood_round(jobs, is_durable=True, placing="round-robin")
     ratios = [one.jobs_per_s / other.jobs_per_s for one, other in zip(durable, fleeting, strict=True)]
     return {
         "jobs": jobs,
@@ -151,8 +166,9 @@ async def measure(jobs: int, rounds: int) -> dict[str, object]:
         "commits": figure([one.commits for one in durable], "1", 0),
         # Nothing on this machine counts them without slowing the broker down.
         "fsyncs": figure([], "1"),
-        "jain": figure([one.jain for one in durable], "1", 4),
+        "jain": figure([one.jain for one in durable], "1", 6),
         "max_minus_min": figure([one.max_minus_min for one in durable], "1", 0),
+        "jain_round_robin": figure([by_turn.jain], "1", 6),
         "cpu_us_per_job": {
             "broker": figure([one.broker_us for one in durable], "us", 1),
             "agents": figure([one.agents_us for one in durable], "us", 1),
@@ -174,6 +190,7 @@ async def open_loop(rate: float, seconds: float) -> dict[str, object]:
             await site.flood(WARM_UP_JOBS)
             seen = await site.client("paced", "--rate", str(rate), "--seconds", str(seconds))
             await site.mesh.stop()
+        each = shares(site.mesh.data)
     assert seen["seen"] == seen["submitted"], f"{seen['seen']:.0f} of {seen['submitted']:.0f} outcomes were seen"
     return {
         "rate": rate,
@@ -182,4 +199,6 @@ async def open_loop(rate: float, seconds: float) -> dict[str, object]:
         "p50_ms": figure([seen["p50_ms"]], "ms"),
         "p99_ms": figure([seen["p99_ms"]], "ms"),
         "p999_ms": figure([seen["p999_ms"]], "ms"),
+        "jain": figure([jain(each)], "1", 6),
+        "max_minus_min": figure([max(each) - min(each)], "1", 0),
     }

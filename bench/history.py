@@ -18,7 +18,7 @@ from typing import Any, Final
 from bench.machine import machine
 from broker.dispatch.model import ACCEPTANCE_BITS, NO_AGENT, NO_JOB, AgentNo, GroupNo, JobKey, JobState, Phase, job_key
 from broker.dispatch.rows import JobRow, JobUpdate, Writes
-from broker.store.base import Body, CommitRequest, CommitStatus, JobQuery, Place, Span
+from broker.store.base import Body, CommitRequest, CommitStatus, GroupRow, JobQuery, Place, Span
 from broker.store.retention import Retention, RetentionPolicy
 from broker.store.sqlite import SqliteStore
 
@@ -45,7 +45,9 @@ class Mesh:
     async def start(self) -> None:
         """An organisation, a group, ownership."""
         org = await self.store.insert_organisation("bench", "Bench", START_US)
-        group = await self.store.insert_group(org.org_no, "bench", "Bench", "", "private", True, START_US)
+        group = await self.store.insert_group(
+            GroupRow(GroupNo(0), org.org_no, "bench", "Bench", "", "private", True, START_US)
+        )
         self.group = group.group_no
         taken = await self.store.take_ownership("bench", START_US)
         self.seq, self.epochs = taken.batch_seq, dict(taken.epochs)

@@ -12,6 +12,8 @@ def show(console: Console, results: dict[str, Any]) -> None:
     console.print(_steps(results["steps"]))
     console.print(_end_to_end(results["end_to_end"]))
     console.print(_open_loop(results["open_loop"]))
+    if "simulation" in results:
+        console.print(_simulation(results["simulation"]))
     memory = results["memory"]
     console.print(
         f"memory: {memory['bytes_per_queued_job']:,.0f} bytes a queued job ({memory['n']:,} jobs); "
@@ -50,6 +52,20 @@ def _steps(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def _simulation(measured: dict[str, Any]) -> Table:
+    memory = measured["memory"]
+    kept = f"{memory['bytes_per_queued_job']:,.0f} bytes a queued job beyond the dispatcher ({memory['n']:,} jobs)"
+    table = Table(title="Simulated jobs a second and core", caption=kept)
+    for heading in ("what", "jobs/s", "us a job", "of SimPy's M/M/20", "of Ciw's"):
+        table.add_column(heading, justify="right")
+    for row in measured["peers"]:
+        table.add_row(f"M/M/20 in {row['name']}", _text(row["jobs_per_s"]), "", "", "")
+    for row in measured["mesh"]:
+        figures = (row[name] for name in ("jobs_per_s", "us_per_job", "ratio_to_simpy", "ratio_to_ciw"))
+        table.add_row(f"{row['case']}, `{row['fidelity']}`", *map(_text, figures))
+    return table
+
+
 def _end_to_end(flood: dict[str, Any]) -> Table:
     table = Table(title="End to end, as processes", show_header=False)
     for name, value in flood.items():
@@ -63,10 +79,10 @@ def _end_to_end(flood: dict[str, Any]) -> Table:
 
 def _open_loop(rows: list[dict[str, Any]]) -> Table:
     table = Table(title="Open loop: from due to outcome seen")
-    for heading in ("rate", "achieved", "p50", "p99", "p99.9"):
+    for heading in ("rate", "achieved", "p50", "p99", "p99.9", "Jain"):
         table.add_column(heading, justify="right")
     for row in rows:
         table.add_row(
-            f"{row['rate']:,.0f}/s", *(_text(row[name]) for name in ("achieved", "p50_ms", "p99_ms", "p999_ms"))
+            f"{row['rate']:,.0f}/s", *(_text(row[name]) for name in ("achieved", "p50_ms", "p99_ms", "p999_ms", "jain"))
         )
     return table

@@ -165,12 +165,14 @@ class Broker:
             self._readiness.expect(part)
         self._start_health_server()
         await self._start_engine()
-        resources = Resources(self.store, self.engine, self._directory, self._settings.limits)
+        settings = self._settings
+        default = settings.dispatch.operation_policy()
+        resources = Resources(self.store, self.engine, self._directory, settings.limits, default)
         self._removals = Removals(self.store, self.engine, self._directory, resources)
         await self._directory.load()
         await resources.configure_all()
         await self._removals.resume()
-        if self._settings.dev:
+        if settings.dev:
             await resources.create_defaults()
         await self._start_listeners(resources)
 
@@ -179,7 +181,10 @@ class Broker:
         try:
             self._health_server = HealthServer(host.strip("[]"), int(port), self._readiness, self._page.text)
         except OSError as error:
-            text = f"metrics_listen = {self._settings.metrics_listen}: cannot listen there: {error.strerror}"
+            text = (
+                f"metrics_listen = {self._settings.metrics_listen}: cannot listen there: {error.strerror}. Is another "
+                "broker there? Else name a free port with --metrics-listen"
+            )
             raise ConfigError(text, reason="PORT_TAKEN") from error
         self._health_server.start()
         self._stack.callback(self._health_server.stop)
@@ -222,7 +227,7 @@ class Broker:
             Edits(self.store, self._directory, resources),
             self._removals,
         )
-        self._agents = AgentService(self.engine, self._directory, self._settings)
+        self._agents = AgentService(self.engine, self._directory, self._settings, self.store.mesh_id)
         self._metrics.read_streams(lambda: self._agents.count, self._agents.traffic)
         self._metrics.read_refusals(self._jobs.refused)
         self._metrics.read_retention(self.retention)

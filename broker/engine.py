@@ -57,6 +57,7 @@ READ_AGAIN_S: Final = 0.1
 NO_BODY: Final = Body(b"")
 
 T = TypeVar("T")
+Submissions = list[tuple[GroupNo, JobSubmitted]]
 
 log = structlog.get_logger()
 
@@ -159,6 +160,8 @@ class Engine:
         self._tickets = itertools.count(1)
         self._groups: list[GroupNo] = []
         self._gone: set[GroupNo] = set()  # removed, with nothing left to end: no dispatcher is made of them
+        self._taken: Submissions = []  # out of the mailbox, not worked yet
+        self._ahead: asyncio.Task[Submissions] | None = None  # looks them up
         self._wake = asyncio.Event()
         self._is_closing = False
         self.is_stalled = False
@@ -230,7 +233,8 @@ class Engine:
 
     def waiting(self) -> Mapping[str, int]:
         """How many events wait in each queue of the mailbox."""
-        return {mailbox.name: len(mailbox) for mailbox in (self._control, self._reports, self._submissions)}
+        submissions = len(self._submissions) + len(self._taken)
+        return {"control": len(self._control), "reports": len(self._reports), "submissions": submissions}
 
     @property
     def commit_seq(self) -> int:
@@ -324,11 +328,16 @@ class Engine:
 
     async def run(self) -> None:
         """Work batches until `close`. Raises StoreFailedError: the process must end then."""
+        try:
+            await self._run()
+        finally:
+            await self._forget_ahead()
+
+    async def _run(self) -> None:
         while not self._is_idle() or not self._is_closing:
             lag_us = await self._wait_for_work()
             limits = self._limits
-            submissions = self._submissions.take(limits.batch_submissions, limits.batch_bytes_max)
-            await self._find_known(submissions)
+            submissions = await self._next_submissions()
             events = self._control.take(limits.batch_control, limits.batch_bytes_max)
             events += self._reports.take(limits.batch_reports, limits.batch_bytes_max)
             events += submissions
@@ -347,7 +356,7 @@ class Engine:
         return batch
 
     def _is_idle(self) -> bool:
-        return not (self._control or self._reports or self._submissions)
+        return not (self._control or self._reports or self._submissions or self._taken)
 
     async def _wait_for_work(self) -> int:
         """Wait for an event or the next deadline; how late the turn is, in microseconds, if that is a stall."""
@@ -378,23 +387,53 @@ class Engine:
             for group, agents in heard.items()
         ]
 
-    async def _find_known(self, submissions: list[tuple[GroupNo, JobSubmitted]]) -> None:
+    async def _next_submissions(self) -> Submissions:
+        """The submissions of this batch, with what the store knows of them."""
+        ahead, self._ahead = self._ahead, None
+        taken, self._taken = self._taken, []
+        if ahead is not None:
+            return await ahead
+        return await self._known(taken or self._take_submissions())
+
+    def _take_submissions(self) -> Submissions:
+        return self._submissions.take(self._limits.batch_submissions, self._limits.batch_bytes_max)
+
+    async def _known(self, submissions: Submissions) -> Submissions:
         """Resolve job ids and idempotency keys of the whole batch in one read of the store."""
-        if not submissions:
-            return
-        lookups = [SubmissionLookup(group, job.job_id, job.idempotency_key) for group, job in submissions]
-        known = await self._read(lambda: self._store.find_submissions(lookups))
-        for index, found in enumerate(known):
-            if found is not None:
-                group, job = submissions[index]
-                submissions[index] = (group, replace(job, known=KnownJob(found.job_key, found.digest)))
+        if submissions:
+            lookups = [SubmissionLookup(group, job.job_id, job.idempotency_key) for group, job in submissions]
+            known = await self._read(lambda: self._store.find_submissions(lookups))
+            for index, found in enumerate(known):
+                if found is not None:
+                    group, job = submissions[index]
+                    submissions[index] = (group, replace(job, known=KnownJob(found.job_key, found.digest)))
+        return submissions
+
+    def _look_ahead(self) -> None:
+        """If a whole batch of submissions waits, look it up beside the commit: then it does not wait for that later.
+
+        The task begins when its maker waits, so after the commit was asked for, and sees what that writes.
+        """
+        if not self._taken and len(self._submissions) >= self._limits.batch_submissions:
+            self._taken = self._take_submissions()
+            self._ahead = asyncio.create_task(self._known(self._taken), name="look-ahead")
+
+    async def _forget_ahead(self) -> None:
+        """What was looked up may have missed a commit: it is looked up again before it is worked."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            ahead.cancel()
+            await asyncio.gather(ahead, return_exceptions=True)
 
     async def _commit(self, batch: Batch, events: int) -> None:
         """Make the pending batch durable, however often that must be tried."""
         loop = asyncio.get_running_loop()
         while self._batcher.pending is not None:
             began = loop.time()
+            self._look_ahead()
             outcome = await self._store.commit(CommitRequest(batch.seq, batch.at_us, batch.epochs, batch.writes))
+            if outcome.status is not CommitStatus.COMMITTED:
+                await self._forget_ahead()
             if outcome.status is CommitStatus.UNKNOWN:
                 newest = await self._read(lambda: self._store.committed_seq(self.broker_id))
                 is_on_disk = newest == batch.seq

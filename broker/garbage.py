@@ -10,8 +10,9 @@ import gc
 from collections.abc import Callable
 from typing import Final
 
-YOUNG_OBJECTS: Final = 2_000
-"""Allocations between two collections of the youngest generation: they cost the same in sum, and each is short."""
+YOUNG_OBJECTS: Final = 20_000
+"""So many new objects make a collection of the youngest generation: few, so that it is short (about a millisecond), but
+more than a batch under load has, so that what goes with its batch is never looked at."""
 NEVER: Final = 1 << 30
 CHECK_EVERY_S: Final = 5.0
 """Nothing happened for so long: the broker is idle."""

@@ -60,15 +60,19 @@ FAST_PROFILE: Final[Mapping[str, float]] = {
 _RULES: Final = ("spread", "refuses_inactive")
 """What of a policy is said for each group."""
 _FIXED: Final = ("placing", "placing_choices")
-"""What of a policy is as it is: other ways to place are for simulations to compare with."""
+"""What of a policy is as it is unless a group says otherwise."""
 
 
 def _address(text: str) -> str:
     host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65_535:
+    if not colon or not host or not port.isdecimal():
         raise ValueError(f"{text!r} is not HOST:PORT, for example 127.0.0.1:7402 or [::1]:7402")
+    if int(port) > PORT_MAX:
+        raise ValueError(f"{text!r}: there is no port above {PORT_MAX}")
     return text
 
+
+PORT_MAX: Final = 65_535
 
 Address = Annotated[str, AfterValidator(_address)]
 OperationName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", max_length=128)]
@@ -125,9 +129,9 @@ class LimitSettings(Section):
     """Payloads, results and checkpoints that wait in each mailbox."""
     batch_control: Count = 256
     """How many of each kind one batch, and so one commit, takes at most."""
-    batch_reports: Count = 512
+    batch_reports: Count = 1_024
     """See `batch_control`."""
-    batch_submissions: Count = 256
+    batch_submissions: Count = 512
     """See `batch_control`."""
     batch_bytes_max: Count = 16 * MIB
     """What one batch takes of them out of each mailbox."""
@@ -367,9 +371,9 @@ class Settings(Section):
     plans: dict[OrganizationId, OrganizationPlanSettings] = Field(default_factory=dict)
     """By the id of the organisation: `[plans.acme]` in TOML."""
 
-    def operation_policy(self, operation: str) -> OperationPolicy:
-        """The policy of an operation: what is said of it, the rest as in `dispatch`."""
-        default = self.dispatch.operation_policy()
+    def operation_policy(self, operation: str, default: OperationPolicy | None = None) -> OperationPolicy:
+        """The policy of an operation: what is said of it, the rest as in `default` (that of `dispatch`)."""
+        default = self.dispatch.operation_policy() if default is None else default
         said = self.operations.get(operation)
         if said is None:
             return default

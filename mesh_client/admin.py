@@ -1,20 +1,29 @@
 """Calls of operators: thin, typed, one for each thing that the command line can do.
 
-What makes something new or removes it is sent once: after a lost answer it says `UnavailableError`, and a second call
-tells by `ConflictError` or `NotFoundError` that the first one had worked. In changes None is what stays as it is; with
+What makes something new carries a `request_id`, made here if none is given: it is sent again after a lost answer, and
+makes nothing twice. What removes something is sent once: after a lost answer it says `UnavailableError`, and a second
+call tells by `NotFoundError` that the first one had worked. In changes None is what stays as it is; with
 an `etag` (from what was read) nobody else's change is overwritten, but `WrongStateError` raised. With `validate_only`
 nothing is done: the answer is what would come of it. Lists take a filter (`where`) and `order_by` as the contract has
 them (AIP-160, AIP-132).
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, Unpack
+from uuid import uuid4
 
 from mesh_client.agents import AgentCalls
-from mesh_client.convert import environment_view, group_view, organization_view, removal
+from mesh_client.convert import (
+    environment_view,
+    group_policy,
+    group_view,
+    organization_view,
+    policy_changes,
+    removal,
+)
 from mesh_client.names import environment_name, group_name, organization_name
 from mesh_client.pages import mask, paged
-from mesh_client.resources import EnvironmentView, GroupView, OrganizationView, Removal
+from mesh_client.resources import EnvironmentView, GroupView, OrganizationView, PolicyValues, Removal
 from protos.mesh.v1 import admin_service_pb2 as pb
 
 Mode = Literal["balanced", "ordered", "spill"]
@@ -36,15 +45,15 @@ class AdminCalls(AgentCalls):
     """Organizations, environments, groups and agents of one organization."""
 
     async def create_organization(
-        self, organization: str, *, display_name: str = "", description: str = ""
+        self, organization: str, *, display_name: str = "", description: str = "", request_id: str = ""
     ) -> OrganizationView:
         """Make an organization. Raises ConflictError if the name is taken."""
         request = pb.CreateOrganizationRequest(
             organization_id=organization,
             organization=pb.Organization(display_name=display_name or organization, description=description),
+            request_id=request_id or str(uuid4()),
         )
-        stub = self._connection.admin
-        return organization_view(await self._connection.call(stub.CreateOrganization, request, is_repeatable=False))
+        return organization_view(await self._connection.call(self._connection.admin.CreateOrganization, request))
 
     async def get_organization(self, organization: str) -> OrganizationView:
         """One organization."""
@@ -103,6 +112,7 @@ class AdminCalls(AgentCalls):
         description: str = "",
         target_group: str = "",
         groups: Sequence[str] = (),
+        request_id: str = "",
     ) -> EnvironmentView:
         """Make an environment that names `groups`; jobs sent to it run in `target_group`, by default the first."""
         target = target_group or next(iter(groups), "")
@@ -116,9 +126,9 @@ class AdminCalls(AgentCalls):
                 target_group=group_name(self.organization, target) if target else "",
                 groups=[group_name(self.organization, group) for group in named],
             ),
+            request_id=request_id or str(uuid4()),
         )
-        stub = self._connection.admin
-        return environment_view(await self._connection.call(stub.CreateEnvironment, request, is_repeatable=False))
+        return environment_view(await self._connection.call(self._connection.admin.CreateEnvironment, request))
 
     async def get_environment(self, environment: str) -> EnvironmentView:
         """One environment."""
@@ -182,10 +192,12 @@ class AdminCalls(AgentCalls):
         central_logging: bool | None = None,
         mode: Mode | None = None,
         inactive_jobs: InactiveJobs | None = None,
+        request_id: str = "",
+        **policy: Unpack[PolicyValues],
     ) -> GroupView:
         """Make a private group. `central_logging` None: the broker's default, on. Raises FullError at the plan's limit.
 
-        `mode` None is the broker's setting; `inactive_jobs` None is `wait`.
+        `mode` None is the broker's setting, and so is what of the policy is not given; `inactive_jobs` None is `wait`.
         """
         request = pb.CreateGroupRequest(
             parent=organization_name(self.organization),
@@ -197,9 +209,11 @@ class AdminCalls(AgentCalls):
                 central_logging=central_logging,
                 mode=GROUP_MODES[mode],
                 inactive_jobs=INACTIVE_JOBS[inactive_jobs],
+                policy=group_policy(policy),
             ),
+            request_id=request_id or str(uuid4()),
         )
-        return group_view(await self._connection.call(self._connection.admin.CreateGroup, request, is_repeatable=False))
+        return group_view(await self._connection.call(self._connection.admin.CreateGroup, request))
 
     async def get_group(self, group: str) -> GroupView:
         """One group, with its status and how many agents it has."""
@@ -230,14 +244,16 @@ class AdminCalls(AgentCalls):
         inactive_jobs: InactiveJobs | None = None,
         etag: str = "",
         validate_only: bool = False,
+        **policy: Unpack[PolicyValues],
     ) -> GroupView:
-        """Change a private group. Raises WrongStateError for a managed one."""
+        """Change a private group; of its policy only what is given. Raises WrongStateError for a managed one."""
         changed = mask(
             display_name=display_name,
             description=description,
             central_logging=central_logging,
             mode=mode,
             inactive_jobs=inactive_jobs,
+            **policy_changes(policy),
         )
         wanted = pb.Group(
             name=group_name(self.organization, group),
@@ -246,6 +262,7 @@ class AdminCalls(AgentCalls):
             central_logging=central_logging,
             mode=GROUP_MODES[mode],
             inactive_jobs=INACTIVE_JOBS[inactive_jobs],
+            policy=group_policy(policy),
             etag=etag,
         )
         request = pb.UpdateGroupRequest(group=wanted, update_mask=changed, validate_only=validate_only)

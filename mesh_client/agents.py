@@ -4,8 +4,9 @@ What is said in `mesh_client.admin` of changes, removals and lists holds here, t
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Final, Literal
+from uuid import uuid4
 
 from mesh_client.connection import Connection
 from mesh_client.convert import agent_explanation, agent_view, duration
@@ -56,17 +57,33 @@ class AgentCalls:
 
         return paged(page, limit, AGENTS_PAGE)
 
-    async def create_agent(self, group: str, agent: str, *, display_name: str = "", description: str = "") -> AgentView:
+    async def create_agent(
+        self,
+        group: str,
+        agent: str,
+        *,
+        display_name: str = "",
+        description: str = "",
+        rank: int = 0,
+        labels: Mapping[str, str] | None = None,
+        request_id: str = "",
+    ) -> AgentView:
         """Announce an agent: it awaits its set-up until it connects. Raises ConflictError if the name is taken.
 
-        Raises FullError at the limit of the group or of the plan.
+        `labels` win over what the agent claims. Raises FullError at the limit of the group or of the plan.
         """
         request = pb.CreateAgentRequest(
             parent=group_name(self.organization, group),
             agent_id=agent,
-            agent=pb.Agent(display_name=display_name or agent, description=description),
+            agent=pb.Agent(
+                display_name=display_name or agent,
+                description=description,
+                rank=_checked_rank(rank),
+                operator_labels=labels or {},
+            ),
+            request_id=request_id or str(uuid4()),
         )
-        return agent_view(await self._connection.call(self._connection.admin.CreateAgent, request, is_repeatable=False))
+        return agent_view(await self._connection.call(self._connection.admin.CreateAgent, request))
 
     async def update_agent(
         self,
@@ -76,23 +93,23 @@ class AgentCalls:
         display_name: str | None = None,
         description: str | None = None,
         rank: int | None = None,
+        labels: Mapping[str, str] | None = None,
         etag: str = "",
         validate_only: bool = False,
     ) -> AgentView:
-        """Change what people call an agent, which must not run then, or its rank (0 to a million).
+        """Change what people call an agent, which must not run then, its rank (0 to a million) or its labels.
 
-        Raises WrongStateError.
+        `labels` are all that operators give it: those before are taken back. Raises WrongStateError.
         """
-        if rank is not None and not 0 <= rank <= RANK_MAX:
-            raise MalformedError(f"rank {rank}: give a number from 0 to {RANK_MAX}")
         wanted = pb.Agent(
             name=agent_name(self.organization, group, agent),
             display_name=display_name or "",
             description=description or "",
-            rank=rank or 0,
+            rank=_checked_rank(rank or 0),
+            operator_labels=labels or {},
             etag=etag,
         )
-        changed = mask(display_name=display_name, description=description, rank=rank)
+        changed = mask(display_name=display_name, description=description, rank=rank, operator_labels=labels)
         request = pb.UpdateAgentRequest(agent=wanted, update_mask=changed, validate_only=validate_only)
         stub = self._connection.admin
         return agent_view(await self._connection.call(stub.UpdateAgent, request, is_repeatable=not etag))
@@ -165,3 +182,9 @@ class AgentCalls:
         request = pb.DeleteAgentRequest(name=agent_name(self.organization, group, agent), validate_only=validate_only)
         stub = self._connection.admin
         return (await self._connection.call(stub.DeleteAgent, request, is_repeatable=validate_only)).attempts
+
+
+def _checked_rank(rank: int) -> int:
+    if not 0 <= rank <= RANK_MAX:
+        raise MalformedError(f"rank {rank}: give a number from 0 to {RANK_MAX}")
+    return rank

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -30,8 +31,10 @@ from mesh_client.resources import (
     AgentView,
     DrainView,
     EnvironmentView,
+    GroupPolicy,
     GroupView,
     OrganizationView,
+    PolicyValues,
     Removal,
 )
 from protos.mesh.v1 import admin_service_pb2 as admin
@@ -242,6 +245,54 @@ def group_view(group: admin.Group) -> GroupView:
         jobs_waiting=group.jobs_waiting,
         jobs_running=group.jobs_running,
         warnings=tuple((warning.code, warning.message) for warning in group.warnings),
+        policy=_group_policy(group.policy),
+    )
+
+
+PLACINGS: Final = {
+    "default": admin.GROUP_PLACING_UNSPECIFIED,
+    "least_loaded": admin.GROUP_PLACING_LEAST_LOADED,
+    "round_robin": admin.GROUP_PLACING_ROUND_ROBIN,
+    "random": admin.GROUP_PLACING_RANDOM,
+    "power_of_d": admin.GROUP_PLACING_POWER_OF_D,
+}
+NUMBER_MAX: Final = (1 << 32) - 1
+"""What fits into every number of a policy; the broker has bounds of its own."""
+_POLICY_NUMBERS: Final = ("placing_choices", "attempts_max", "queue_jobs_max", "queue_bytes_max")
+_POLICY_TIMES: Final = ("backoff_first", "backoff_max", "cancel_grace")
+
+
+def group_policy(values: PolicyValues) -> admin.GroupPolicy:
+    """A policy for the wire, without what is the broker's setting. Raises MalformedError."""
+    placing = values.get("placing") or "default"
+    if placing not in PLACINGS:
+        raise MalformedError(f"placing {placing!r}: give one of {', '.join(PLACINGS)}")
+    wire = admin.GroupPolicy(placing=PLACINGS[placing])
+    given = dict(values)
+    for name in _POLICY_NUMBERS:
+        number = given.get(name) or 0
+        if not isinstance(number, int) or not 0 <= number <= NUMBER_MAX:
+            raise MalformedError(f"{name} {number}: give a whole number from 0 to {NUMBER_MAX}")
+        if number:
+            setattr(wire, name, number)
+    for name in _POLICY_TIMES:
+        time_s = given.get(f"{name}_s")
+        if isinstance(time_s, int | float) and time_s:
+            getattr(wire, name).CopyFrom(duration(f"{name}_s", time_s))
+    return wire
+
+
+def policy_changes(values: PolicyValues) -> dict[str, object]:
+    """What of a policy is given, by its path in an update."""
+    names = {name: name for name in ("placing", *_POLICY_NUMBERS)} | {f"{name}_s": name for name in _POLICY_TIMES}
+    return {f"policy.{path}": values.get(name) for name, path in names.items()}
+
+
+def _group_policy(wire: admin.GroupPolicy) -> GroupPolicy:
+    return GroupPolicy(
+        placing=_word(admin.GroupPlacing.Name(wire.placing), "GROUP_PLACING_") if wire.placing else None,
+        **{name: getattr(wire, name) or None for name in _POLICY_NUMBERS},
+        **{f"{name}_s": getattr(wire, name).ToMicroseconds() / 1e6 or None for name in _POLICY_TIMES},
     )
 
 
@@ -275,6 +326,8 @@ def agent_view(agent: admin.Agent) -> AgentView:
         rank=agent.rank,
         time_zone=agent.time_zone,
         status_synonyms=tuple(agent.status_synonyms),
+        operator_labels=dict(agent.operator_labels),
+        stuck=agent.stuck,
     )
 
 

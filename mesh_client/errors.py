@@ -210,6 +210,12 @@ def error_of_call(error: grpc.aio.AioRpcError, target: str) -> MeshClientError:
         text = f"the broker at {target} ended the call"
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         text = f"No answer from the broker at {target} ({text}). Is it running? `mesh serve --dev` starts one."
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        text = (
+            f"{target} does not know this call. Perhaps it is the mesh port, which is for agents (7401): programs and "
+            "`mesh` use that of the API (7402). Or the broker is older than this program."
+        )
+        return MalformedError(text, reason=error.code().name)
     return ERROR_OF_CODE.get(error.code().value[0], MeshClientError)(text, reason=error.code().name)
 
 

@@ -4,8 +4,9 @@ Ids are the last parts of resource names; `group` and `organization` say what so
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypedDict
 
 
 @dataclass(slots=True, frozen=True)
@@ -40,6 +41,37 @@ class EnvironmentView:
     etag: str
 
 
+class PolicyValues(TypedDict, total=False):
+    """How a group is to treat its jobs, as keywords. What is None, or left out, stays as it is.
+
+    `placing` is `least_loaded`, `round_robin`, `random` or `power_of_d` (the least loaded of `placing_choices` that are
+    drawn). The word `default` and the number 0 put the broker's setting in their place.
+    """
+
+    placing: str | None
+    placing_choices: int | None
+    attempts_max: int | None
+    backoff_first_s: float | None
+    backoff_max_s: float | None
+    cancel_grace_s: float | None
+    queue_jobs_max: int | None
+    queue_bytes_max: int | None
+
+
+@dataclass(slots=True, frozen=True)
+class GroupPolicy:
+    """How a group treats its jobs: see `PolicyValues`. What is None is the broker's setting."""
+
+    placing: str | None = None
+    placing_choices: int | None = None
+    attempts_max: int | None = None
+    backoff_first_s: float | None = None
+    backoff_max_s: float | None = None
+    cancel_grace_s: float | None = None
+    queue_jobs_max: int | None = None
+    queue_bytes_max: int | None = None
+
+
 @dataclass(slots=True, frozen=True)
 class GroupView:
     """Agents that share one queue. `status` is `active` if at least one of its agents is, else `inactive`.
@@ -64,6 +96,7 @@ class GroupView:
     jobs_waiting: int = 0
     jobs_running: int = 0
     warnings: tuple[tuple[str, str], ...] = ()
+    policy: GroupPolicy = field(default_factory=GroupPolicy)
 
 
 @dataclass(slots=True, frozen=True)
@@ -110,7 +143,8 @@ class AgentView:
     """A program that runs jobs of one group. What it says of itself is empty before its first connection.
 
     `drain` is set while it drains or is paused, `disabled_reason` while it is disabled. `rank` is its place where the
-    mode of the group goes by rank, `status_synonyms` are what other products call its status.
+    mode of the group goes by rank, `status_synonyms` are what other products call its status. `labels` are what counts:
+    `operator_labels`, and what it claims under other keys. `stuck` are handlers that were told to stop and run on.
     """
 
     agent: str
@@ -140,3 +174,5 @@ class AgentView:
     rank: int = 0
     time_zone: str = ""
     status_synonyms: tuple[str, ...] = ()
+    operator_labels: Mapping[str, str] = field(default_factory=dict)
+    stuck: int = 0

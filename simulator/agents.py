@@ -8,11 +8,11 @@ by itself, because SimPy has no cancel.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from agent_stub.backoff import Backoff
-from agent_stub.session import AgentSession, Frame, Key, LeaveStream, Outcome, Phase, StartRun, StopRun
+from agent_stub.session import AgentSession, Frame, Key, LeaveStream, Outcome, StartRun, StopRun
 from agent_stub.session import OutcomeStatus as SessionStatus
 from broker.dispatch.messages import (
     AcceptOutcome,
@@ -33,9 +33,10 @@ from broker.dispatch.messages import (
 )
 from broker.dispatch.model import AgentNo, DrainEnd, JobKey, OutcomeStatus
 from simulator.agent_frames import assign_of, cancel_of, welcome_of
-from simulator.clock import After, Clock
+from simulator.clock import Clock
 from simulator.driver import Driver
 from simulator.fleet import Fleet
+from simulator.laws import Law
 from simulator.network import Connection, GrpcBackoff, Network
 from simulator.recorder import Recorder
 from simulator.scenario import Pool
@@ -44,6 +45,7 @@ from simulator.workload import SimJob
 
 FEW_ITEMS: Final = 100
 """A frame of fewer reports has room left, so nothing waits behind it."""
+ANSWERS: Final = (AcceptOutcome, RefuseOutcome)
 ENTITY: Final = 1 << 20
 """Random streams of an agent: its group's number times this, plus its own."""
 
@@ -60,6 +62,8 @@ class Site:
     network: Network
     recorder: Recorder
     streams: Streams
+    overhead: Law = field(default_factory=lambda: Law(constant=0.0))
+    """What agents add to each run."""
 
 
 class Run:
@@ -76,6 +80,13 @@ class Run:
 
 class SimAgent:
     """What both kinds of agents share: the life of the process, its runs, its connection."""
+
+    # With more than thirty attributes instances share no dictionary keys, and each look-up takes longer.
+    __slots__ = (
+        *("_backoff", "_beats", "_connection", "_froze_at_us", "_frozen_us", "_life", "_lives", "_overheads_us"),
+        *("_runs", "_stalled", "busy_us", "entity", "fleet", "incarnation", "is_frozen", "is_leaving", "is_on"),
+        *("is_retired", "labels", "line", "loss", "name", "no", "outages", "pool", "site", "slow", "when_left", "zone"),
+    )
 
     def __init__(self, site: Site, fleet: Fleet, number: int, pool: Pool, zone: str) -> None:
         self.site = site
@@ -112,6 +123,7 @@ class SimAgent:
         jitter = Uniform(site.streams.uniform(Stream.BACKOFF, entity))
         self._backoff: Backoff | GrpcBackoff = GrpcBackoff(jitter) if pool.backoff == "grpc" else Backoff(jitter)
         self._beats: Iterator[float] | None = None
+        self._overheads_us = site.streams.times_us(site.overhead, Stream.OVERHEAD, entity)
 
     # --- its life ---------------------------------------------------------------------------------------------------
 
@@ -169,6 +181,7 @@ class SimAgent:
             return
         self.is_frozen = False
         self._frozen_us += self.site.clock.now_us - self._froze_at_us
+        self.site.recorder.agent_found(self)
         stalled, self._stalled = self._stalled, []
         for call in stalled:
             call()
@@ -218,8 +231,8 @@ class SimAgent:
     def _dial_in(self, delay_us: int) -> None:
         self.site.clock.after(delay_us, self._on_dial, self._life)
 
-    def _on_dial(self, event: After) -> None:
-        if event.subject != self._life or self._connection is not None:
+    def _on_dial(self, life: int) -> None:
+        if life != self._life or self._connection is not None:
             return
         if self.is_frozen:
             life = self._life
@@ -269,13 +282,11 @@ class SimAgent:
     # --- its runs ---------------------------------------------------------------------------------------------------
 
     def _run(self, key: Key, job: SimJob) -> None:
-        run = self._runs[key] = Run(key, job, self.site.clock.now_us, self._frozen_us)
-        self.site.recorder.started(job)
-        delay_us = round(job.work.duration_us(job, key[1]) * self.slow / self.pool.speed)
-        self.site.clock.after(delay_us, self._on_done, run)
-
-    def _on_done(self, event: After) -> None:
-        self._finish(event.subject)
+        site = self.site
+        run = self._runs[key] = Run(key, job, site.clock.now_us, self._frozen_us)
+        site.recorder.started(job)
+        delay_us = round(job.work.duration_us(job, key[1]) * self.slow / self.pool.speed) + next(self._overheads_us)
+        site.clock.after(delay_us, self._finish, run)
 
     def _finish(self, run: Run) -> None:
         if self._runs.get(run.key) is not run:
@@ -285,7 +296,7 @@ class SimAgent:
             return
         if self._frozen_us != run.frozen_us:
             more_us, run.frozen_us = self._frozen_us - run.frozen_us, self._frozen_us
-            self.site.clock.after(more_us, self._on_done, run)
+            self.site.clock.after(more_us, self._finish, run)
             return
         if run.job.poison_us:
             self._tell_started(run)
@@ -309,6 +320,8 @@ class SimAgent:
 
 class DirectAgent(SimAgent):
     """An agent without session and network: for `exact`. It keeps outcomes until they are acknowledged."""
+
+    __slots__ = (*("_connects", "_listed", "_outcomes", "_waiting"),)
 
     def __init__(self, site: Site, fleet: Fleet, number: int, pool: Pool, zone: str) -> None:
         super().__init__(site, fleet, number, pool, zone)
@@ -363,10 +376,10 @@ class DirectAgent(SimAgent):
 
     def _read(self, ordered: Ordered) -> None:
         for send, job in ordered:
-            if isinstance(send, AssignJob):
+            if type(send) is AssignJob:
                 assert job is not None
                 self._take((send.job_key, send.attempt), job)
-            elif isinstance(send, AcceptOutcome | RefuseOutcome):
+            elif isinstance(send, ANSWERS):
                 self._outcomes.pop((send.job_key, send.attempt), None)
             else:
                 self._obey(send)
@@ -428,6 +441,8 @@ class DirectAgent(SimAgent):
 class SessionAgent(SimAgent):
     """An agent that runs the real session over the network."""
 
+    __slots__ = (*("_armed_us", "_session"),)
+
     def __init__(self, site: Site, fleet: Fleet, number: int, pool: Pool, zone: str) -> None:
         super().__init__(site, fleet, number, pool, zone)
         self._session = AgentSession(pool.slots, pool.prefetch)
@@ -465,23 +480,29 @@ class SessionAgent(SimAgent):
             self._stalled.append(lambda: self.on_beat(arrived))
             return
         self._session.heartbeat_acked(self.site.clock.now_us, seq, epoch)
-        self._pump()
+        self._pump(may_be_due_sooner=False)
 
     def _read(self, ordered: Ordered) -> None:
         session, now_us = self._session, self.site.clock.now_us
         acknowledged: list[Key] = []
-        for send, _ in ordered:
-            if isinstance(send, AcceptOutcome | RefuseOutcome):
+        others: list[tuple[Send, SimJob | None]] = []
+        for one in ordered:
+            send = one[0]
+            if isinstance(send, ANSWERS):
                 acknowledged.append((send.job_key, send.attempt))
+            elif type(send) is WelcomeAgent:  # the first in its frame: without it the session reads nothing
+                self._obey(send, now_us)
+            else:
+                others.append(one)
         if acknowledged:
             session.acknowledged(acknowledged)
-        for send, job in ordered:
-            if isinstance(send, AssignJob):
+        for send, job in others:
+            if type(send) is AssignJob:
                 assert job is not None
-                session.assigned(now_us, assign_of(send, job, now_us))
-            elif not isinstance(send, AcceptOutcome | RefuseOutcome):
+                session.assigned(now_us, assign_of(send, job, now_us + self.site.driver.ahead_us))
+            else:
                 self._obey(send, now_us)
-        self._pump()
+        self._pump(may_be_due_sooner=len(acknowledged) < len(ordered))
 
     def _obey(self, send: Send, now_us: int) -> None:
         session = self._session
@@ -502,12 +523,13 @@ class SessionAgent(SimAgent):
 
     # --- what `agent_stub.client` does ------------------------------------------------------------------------------
 
-    def _pump(self) -> None:
-        """Carry out the session's orders, send what is due, arm its timer."""
+    def _pump(self, *, may_be_due_sooner: bool = True) -> None:
+        """Carry out the session's orders, send what is due, arm its timer if that may be due sooner than it was."""
         session = self._session
         while orders := session.take_orders():
+            may_be_due_sooner = True
             for order in orders:
-                if isinstance(order, StartRun):
+                if type(order) is StartRun:
                     job = order.assign.body
                     assert isinstance(job, SimJob)
                     self._run((order.assign.job_key, order.assign.attempt), job)
@@ -519,12 +541,16 @@ class SessionAgent(SimAgent):
         if connection is not None:
             while (frame := session.take_frame(now_us)) is not None:
                 self._send_frame(connection, frame)
+                if frame.goodbye is not None:
+                    self._exit()
+                    return
                 if len(frame.outcomes) + len(frame.accepted) + len(frame.started) + len(frame.rejected) < FEW_ITEMS:
                     break  # all that waited was in it
-        if session.phase is Phase.LEFT or (session.is_leaving and session.is_idle and connection is None):
+        elif session.is_leaving and session.is_idle:
             self._exit()
             return
-        self._arm()
+        if may_be_due_sooner:
+            self._arm()
 
     def _send_frame(self, connection: Connection, frame: Frame) -> None:
         if frame.heartbeat is not None and self.loss and self._is_lost():
@@ -554,11 +580,12 @@ class SessionAgent(SimAgent):
 
     def _ended(self, run: Run, is_failed: bool) -> None:
         if is_failed:
-            outcome = Outcome(*run.key, SessionStatus.FAILED, "simulated", "", True)
+            may_retry = run.job.work.may_retry(run.job, run.key[1])
+            outcome = Outcome(*run.key, SessionStatus.FAILED, "simulated", "", may_retry)
         else:
             outcome = Outcome(*run.key, SessionStatus.SUCCEEDED)
         self._session.finished(self.site.clock.now_us, outcome)
-        self._pump()
+        self._pump(may_be_due_sooner=False)
 
     def _arm(self) -> None:
         due_us = self._session.next_deadline_us()
@@ -567,8 +594,8 @@ class SessionAgent(SimAgent):
             delay_us = max(1, due_us - self.site.clock.now_us)
             self.site.clock.after(delay_us, self._on_timer, (self._life, due_us))
 
-    def _on_timer(self, event: After) -> None:
-        life, due_us = event.subject
+    def _on_timer(self, armed: tuple[int, int]) -> None:
+        life, due_us = armed
         if life != self._life or due_us != self._armed_us:
             return
         self._armed_us = None

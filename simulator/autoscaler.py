@@ -1,5 +1,6 @@
 """Agents that follow the load, with what makes that hard: they start after a while, and a pause follows each change."""
 
+from collections import deque
 from collections.abc import Callable, Generator
 from math import ceil
 from typing import Any
@@ -23,13 +24,14 @@ class Autoscaler:
         self._hire = hire
         self._log: FleetLog = site.recorder.fleets[fleet.no]
         self._starting = 0
+        self._looks: deque[tuple[int, int]] = deque()
         site.clock.process(self._watch())
 
     def _watch(self) -> Generator[simpy.Event, Any, None]:
         clock, rules = self._site.clock, self._rules
         while True:
             yield clock.timeout(round(rules.every * SECOND_US))
-            change = self.wanted() - len(self._staying()) - self._starting
+            change = self._change()
             if change > 0:
                 clock.process(self._grow(change))
             elif change < 0:
@@ -37,6 +39,15 @@ class Autoscaler:
                     agent.leave()
             if change:
                 yield clock.timeout(round(rules.cooldown * SECOND_US))
+
+    def _change(self) -> int:
+        """How many more agents there should be; below 0: fewer."""
+        now_us, wanted, looks = self._site.clock.now_us, self.wanted(), self._looks
+        looks.append((now_us, wanted))
+        while looks[0][0] < now_us - round(self._rules.patience * SECOND_US):
+            looks.popleft()
+        have = len(self._staying()) + self._starting
+        return max(0, wanted - have) or min(0, max(most for _, most in looks) - have)
 
     def wanted(self) -> int:
         """How many agents there should be."""

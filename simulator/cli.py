@@ -8,59 +8,38 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from simulator import commands
+from simulator import commands, real
+from simulator.fuzz.command import fuzz
+from simulator.options import Answers
 
-app = App(name="mesh-sim", help="Simulate a group of agents with the broker's own dispatcher, in virtual time.")
-for _command in (commands.compare, commands.sweep, commands.solve, commands.verify):
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("jobmesh")
+
+
+app = App(
+    name="mesh-sim",
+    help="Simulate a group of agents with the broker's own dispatcher, in virtual time.",
+    version=_version,
+)
+for _command in (
+    commands.run,
+    commands.report,
+    commands.compare,
+    commands.sweep,
+    commands.solve,
+    commands.verify,
+    real.emulate,
+    real.calibrate,
+    real.replay,
+    fuzz,
+):
     app.command(_command)
 
 Positive = Annotated[int, Parameter(validator=Number(gte=1))]
 Above = Annotated[float, Parameter(validator=Number(gt=0))]
-
-
-@app.command
-def run(
-    scenario: Path,
-    /,
-    *,
-    seed: int | None = None,
-    replication: Annotated[int, Parameter(validator=Number(gte=0))] = 0,
-    with_: Annotated[list[str] | None, Parameter(name="--with")] = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-) -> int:
-    """Play a scenario once: its figures, whole and by phase.
-
-    Parameters
-    ----------
-    scenario
-        A scenario file; `mesh-sim init` writes one.
-    seed
-        Instead of the seed of the file: the same seed gives the same run.
-    replication
-        Which replication: each is another day of the same scenario.
-    with_
-        Another value for one run, such as `--with groups.erp.agents.count=20`.
-    as_json
-        Print one JSON object.
-    """
-    from broker.errors import MeshError
-    from simulator import sheet
-    from simulator.scenario import ChangeError
-    from simulator.scenario_file import load
-    from simulator.world import simulate
-
-    try:
-        loaded = load(scenario).changed(dict(sheet.change_of(text) for text in with_ or ()))
-    except (MeshError, ChangeError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    used = loaded.statistics.seed if seed is None else seed
-    seen = simulate(loaded, seed=used, replication=replication)
-    if as_json:
-        print(json.dumps(sheet.document(loaded, used, replication, seen), allow_nan=False))
-    else:
-        print("\n".join(sheet.table(loaded, seen)))
-    return 0
 
 
 @app.command
@@ -113,75 +92,58 @@ def init(
     file: Path | None = None,
     /,
     *,
-    question: Annotated[str, Parameter(name=["--question", "-q"])] = "",
+    answers: Answers | None = None,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> int:
-    """Write a scenario to begin with: one of the library, with comments. Without a question: list them.
+    """Write a scenario to begin with, with comments: one of the library, with your own numbers.
+
+    At a terminal it asks. Elsewhere, and with a question, it takes the options; without one it lists the library.
 
     Parameters
     ----------
     file
         Where to write; it must not exist. Standard output without it.
-    question
-        The name of a scenario of the library, such as `zone-loss-at-peak`.
     as_json
         List the library as one JSON object.
     """
-    from simulator.library import names_and_titles, text_of
-    from simulator.units import nearest
+    from broker.errors import ConfigError
+    from simulator.library import names_and_titles
+    from simulator.menu import ask, scenario_of
 
     known = names_and_titles()
-    if not question:
-        if as_json:
-            print(json.dumps({"scenarios": known}))
-        else:
-            print("\n".join(f"{name:22} {title}" for name, title in known.items()))
+    if as_json:
+        print(json.dumps({"scenarios": known}))
         return 0
-    if question not in known:
-        print(f"there is no scenario `{question}`; {nearest(question, known)}", file=sys.stderr)
-        return 2
-    if file is None:
-        print(text_of(question), end="")
+    told = answers or Answers()
+    if not told.question and not sys.stdin.isatty():
+        if file is not None:
+            print(f"{file}: nothing is written: name a scenario with --question, such as steady", file=sys.stderr)
+            return 2
+        print("\n".join(f"{name:22} {title}" for name, title in known.items()))
         return 0
     try:
+        if told.question:
+            text = scenario_of(told)
+        else:
+            from rich.console import Console
+
+            text = scenario_of(ask(Console(stderr=True)))
+        if file is None:
+            print(text, end="")
+            return 0
         with file.open("x", encoding="utf-8") as stream:
-            stream.write(text_of(question))
+            stream.write(text)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        return 2
     except OSError as error:
         print(f"{file}: cannot be written: {error.strerror}", file=sys.stderr)
         return 2
+    except (KeyboardInterrupt, EOFError):
+        print("\nnothing was written", file=sys.stderr)
+        return 4
+    print(f"{file} is written; next: mesh-sim check {file}, mesh-sim run {file}", file=sys.stderr)
     return 0
-
-
-@app.command
-def replay(folder: Path, /, *, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> int:
-    """Put the journal of a live broker through the dispatcher again: the same events must have the same effects.
-
-    Exit code 0: they have; 3: something differs; 2: the journal cannot be read.
-
-    Parameters
-    ----------
-    folder
-        The folder `journal` in the `data_dir` of the broker (setting `journal.enabled`).
-    as_json
-        Print one JSON object.
-    """
-    from broker.journal.segment import JournalError
-    from simulator.replay import replay as replay_all
-
-    try:
-        report = replay_all(folder)
-    except JournalError as error:
-        print(error, file=sys.stderr)
-        return 2
-    figures = {name: getattr(report, name) for name in ("segments", "events", "effects", "differing", "skipped")}
-    for note in report.notes:
-        print(note, file=sys.stderr)
-    if as_json:
-        print(json.dumps(figures))
-    else:
-        for name, value in figures.items():
-            print(f"{name:10} {value}")
-    return 3 if report.differing else 0
 
 
 def main() -> None:

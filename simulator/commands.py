@@ -1,4 +1,4 @@
-"""The commands of `mesh-sim` that replicate: compare, sweep, solve, verify. What they say is in `simulator.console`."""
+"""The commands of `mesh-sim` that replicate. What they say is in `simulator.console`."""
 
 import json
 import sys
@@ -7,14 +7,57 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from simulator.options import Options
+from simulator.options import Files, Metrics, Options
 
 Json = Annotated[bool, Parameter(name="--json", negative="")]
 INTERRUPTED = 4
 BAD_FILE = 2
 
 
-def compare(first: Path, second: Path, /, *, options: Options | None = None, as_json: Json = False) -> int:
+def run(
+    file: Path,
+    /,
+    *,
+    with_: Annotated[list[str] | None, Parameter(name="--with")] = None,
+    options: Options | None = None,
+    files: Files | None = None,
+    metrics: Metrics | None = None,
+    as_json: Json = False,
+) -> int:
+    """What becomes of a scenario: its figures with intervals, whole and by phase, and whether it meets its objectives.
+
+    Exit code 0: they are met; 3: one is missed, or a backlog grows without end; 4: not precise enough, or interrupted;
+    2: bad file.
+
+    Parameters
+    ----------
+    file
+        Scenario file; `mesh-sim init` writes one.
+    with_
+        Another value for this run, such as `--with groups.erp.agents.count=20`.
+    as_json
+        Print one JSON object.
+    """
+    return _tell(
+        "say_run",
+        file,
+        with_ or (),
+        metrics or Metrics(),
+        options or Options(),
+        files or Files(),
+        as_json=as_json,
+    )
+
+
+def compare(
+    first: Path,
+    second: Path,
+    /,
+    *,
+    options: Options | None = None,
+    files: Files | None = None,
+    as_json: Json = False,
+) -> int:
     """What changes from one scenario to another, on the same days: every figure, and whether it is more than chance.
 
     Exit code 0: compared; 3: a backlog grows without end; 4: interrupted; 2: a file cannot be used.
@@ -28,10 +71,12 @@ def compare(first: Path, second: Path, /, *, options: Options | None = None, as_
     as_json
         Print one JSON object.
     """
-    return _tell("say_comparison", first, second, options or Options(), as_json=as_json)
+    return _tell("say_comparison", first, second, options or Options(), files or Files(), as_json=as_json)
 
 
-def sweep(file: Path, /, *axes: str, options: Options | None = None, as_json: Json = False) -> int:
+def sweep(
+    file: Path, /, *axes: str, options: Options | None = None, files: Files | None = None, as_json: Json = False
+) -> int:
     """A scenario with every combination of some values: `mesh-sim sweep FILE groups.erp.agents.count=16..20`.
 
     Exit code 0: every point meets the objectives; 3: one misses them; 4: not precise enough, or interrupted;
@@ -46,7 +91,7 @@ def sweep(file: Path, /, *axes: str, options: Options | None = None, as_json: Js
     as_json
         Print one JSON object.
     """
-    return _tell("say_sweep", file, axes, options or Options(), as_json=as_json)
+    return _tell("say_sweep", file, axes, options or Options(), files or Files(), as_json=as_json)
 
 
 def solve(
@@ -99,6 +144,32 @@ def verify(
         Print one JSON object.
     """
     return _tell("say_truth", options or Options(), as_json=as_json, quick=quick, cases=cases, only=only)
+
+
+def report(result: Path, /, *more: Path, files: Files | None = None) -> int:
+    """Make a page of what other commands printed with --json: `mesh-sim report RESULT.json` writes RESULT.html.
+
+    Exit code 0: written; 2: a file cannot be used.
+
+    Parameters
+    ----------
+    result
+        What run, compare, sweep, solve, verify or emulate printed.
+    more
+        Further answers for the same page, each a section.
+    """
+    from broker.errors import ConfigError
+    from simulator.report.files import report as make
+
+    try:
+        made = make([result, *more], files or Files())
+    except ConfigError as error:
+        sys.stderr.write(f"{error}\n")
+        return BAD_FILE
+    for path in (made.html, made.csv, made.parquet):
+        if path is not None:
+            sys.stdout.write(f"{path}\n")
+    return 0
 
 
 def _tell(what: str, *arguments: object, as_json: bool, **named: object) -> int:

@@ -3,10 +3,12 @@
 The difference is taken day by day (paired), so that what both share, the arrivals and the work, falls out of it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 
 from simulator.experiments import Laboratory, Plan, Progress, Question, Series
-from simulator.statistics import LEVEL, Interval, paired
+from simulator.settling import WarmUp, left_out, look
+from simulator.statistics import LEVEL, Interval, difference, paired
 
 
 @dataclass(slots=True, frozen=True)
@@ -20,13 +22,17 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the difference is more than chance: its interval leaves out 0."""
-        return not self.difference.holds(0.0)
+        """Whether the difference is more than chance: its interval leaves out 0.
+
+        Where some days are infinite and others are not there is no interval, and so nothing is clear.
+        """
+        return isfinite(self.difference.half_width) and not self.difference.holds(0.0)
 
     @property
     def share(self) -> float | None:
-        """The difference as a share of the first; None where the first is 0."""
-        return self.difference.mean / abs(self.first.mean) if self.first.mean else None
+        """The difference as a share of the first; None where the first is 0, or either is infinite."""
+        is_number = isfinite(self.first.mean) and isfinite(self.difference.mean)
+        return self.difference.mean / abs(self.first.mean) if self.first.mean and is_number else None
 
     def as_json(self) -> dict[str, object]:
         """For `--json`."""
@@ -53,6 +59,11 @@ class Comparison:
         """Whether somebody interrupted it."""
         return self.first.partial or self.second.partial
 
+    @property
+    def has_settled(self) -> bool:
+        """Whether both had forgotten their empty start."""
+        return self.first.has_settled and self.second.has_settled
+
     def differences(self, level: float = LEVEL) -> list[Difference]:
         """Of every figure that both have, over the days that both have.
 
@@ -61,6 +72,19 @@ class Comparison:
         """
         shared = self.second.intervals(level).keys()
         return [self._difference(name, level) for name in self.first.intervals(level) if name in shared]
+
+    def by_day(self) -> dict[str, list[float]]:
+        """Second minus first for each figure that both have, one for each day."""
+        shared = [name for name in self.first.outcomes[0].figures if name in self.second.outcomes[0].figures]
+        pairs = list(zip(self.first.outcomes, self.second.outcomes, strict=False))
+        return {
+            name: [
+                difference(before.figures[name], after.figures[name])
+                for before, after in pairs
+                if name in before.figures and name in after.figures
+            ]
+            for name in shared
+        }
 
     def _difference(self, name: str, level: float) -> Difference:
         n = min(len(self.first.outcomes), len(self.second.outcomes))
@@ -85,11 +109,23 @@ def compare(
     """
     if first.seed != second.seed:
         raise ValueError(f"paired days need one seed, not {first.seed} and {second.seed}")
-    before = laboratory.replicate(first, plan, progress)
+    found = _look(laboratory, first, second, plan, progress)
+    has_settled = found is None or found.has_settled
+    before = laboratory.replicate(Question(first.scenario, first.seed, left_out(first, found)), plan, progress)
     if before.partial:
         raise KeyboardInterrupt
     again = Plan(len(before.outcomes), plan.objectives, plan.rule)
-    return Comparison(before, laboratory.replicate(second, again, progress))
+    after = laboratory.replicate(Question(second.scenario, second.seed, left_out(second, found)), again, progress)
+    return Comparison(replace(before, has_settled=has_settled), replace(after, has_settled=has_settled))
+
+
+def _look(laboratory: Laboratory, first: Question, second: Question, plan: Plan, progress: Progress) -> WarmUp | None:
+    """The longer warm-up of the two, so that one window is compared; None unless both may have one."""
+    found = [one for question in (first, second) if (one := look(laboratory, question, plan, progress)) is not None]
+    if len(found) < 2:
+        return None
+    longer = max(found, key=lambda one: one.seconds)
+    return replace(longer, has_settled=all(one.has_settled for one in found))
 
 
 def sentence(differences: list[Difference], first: str, second: str) -> str:

@@ -10,22 +10,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from broker.errors import ConfigError, MeshError
+from simulator.answer import answer
 from simulator.backends import Backend, backend_named
 from simulator.cache import ResultCache
 from simulator.compare import Comparison, Difference, compare, sentence
-from simulator.erlang import agents_for, servers_for
+from simulator.document import document as document_of
+from simulator.document import finite
 from simulator.experiments import Laboratory, Plan, Question, Simulate, UnstableError
-from simulator.incidents import ZoneDown
 from simulator.objectives import Exit, Objective, ObjectiveError, exit_code, parse, verdict_sentence
-from simulator.options import Options
+from simulator.options import Files, Metrics, Options
+from simulator.report.files import refuse_files, write_files, write_lines
+from simulator.report.openmetrics import openmetrics
 from simulator.scenario import ChangeError, Scenario
 from simulator.scenario_file import load
-from simulator.solve import Evaluation, Sizes, Solution, solve
+from simulator.settling import NEVER_SETTLES
+from simulator.sheet import change_of, table
+from simulator.solve import Evaluation, Solution, sizes_of, solve
 from simulator.statistics import StoppingRule
 from simulator.sweep import AxisError, Sweep, axis_of, points_of, row_of, sweep
-from simulator.truth import Report, Row, read_table, simulate_with_controls, verify
+from simulator.truth import Report, Row, simulate_with_controls, verify
+from simulator.truth_table import read_table
+from simulator.units import nearest
 from simulator.world import simulate
 
 
@@ -38,14 +46,16 @@ class Said:
     code: int
 
 
-def laboratory_of(options: Options, world: Simulate = simulate, *, remembers: bool = True) -> Laboratory:
+def laboratory_of(
+    options: Options, world: Simulate = simulate, *, remembers: bool = True, in_depth: bool = False
+) -> Laboratory:
     """Where replications run, and where their results are kept."""
-    backend: Backend = backend_named(options.backend, options.processes)
+    backend: Backend = backend_named(options.backend, options.workers, options.scheduler)
     if options.no_cache or not remembers:
-        return Laboratory(world, backend)
+        return Laboratory(world, backend, in_depth=in_depth)
     cache = ResultCache(options.cache or ResultCache.default_folder())
     cache.prune()
-    return Laboratory(world, backend, cache)
+    return Laboratory(world, backend, cache, in_depth=in_depth)
 
 
 def seed_of(options: Options, scenario: Scenario) -> int:
@@ -75,11 +85,39 @@ def refused(error: MeshError | ChangeError) -> Said:
 BAD_INPUT = (ConfigError, AxisError, ChangeError, ObjectiveError)
 
 
+# --- run ------------------------------------------------------------------------------------------------------------
+
+
+def say_run(file: Path, changes: Sequence[str], metrics: Metrics, options: Options, files: Files) -> Said:
+    """The answer to one scenario."""
+    refuse_files(files, metrics.openmetrics)
+    scenario = load(file).changed(dict(change_of(text) for text in changes))
+    plan = plan_of(options, scenario, objectives_of(scenario))
+    with progress_bar() as bar:
+        found = answer(
+            laboratory_of(options, in_depth=True),
+            Question(scenario, seed_of(options, scenario)),
+            plan,
+            lambda done, started: bar(scenario.name, done, started),
+        )
+    said = Said(document_of(found), [*_partial(partial=found.series.partial), *table(found)], found.code)
+    if metrics.openmetrics is not None:
+        write_lines(openmetrics(found, metrics.begin), metrics.openmetrics)
+    return filed(said, files)
+
+
+def filed(said: Said, files: Files) -> Said:
+    """Write what was found into files, too. Raises FileError."""
+    write_files(said.document, files)
+    return said
+
+
 # --- compare --------------------------------------------------------------------------------------------------------
 
 
-def say_comparison(first: Path, second: Path, options: Options) -> Said:
+def say_comparison(first: Path, second: Path, options: Options, files: Files) -> Said:
     """The paired differences of two scenario files."""
+    refuse_files(files)
     before, after = load(first), load(second)
     seed, objectives = seed_of(options, before), objectives_of(before)
     with progress_bar() as bar:
@@ -90,27 +128,41 @@ def say_comparison(first: Path, second: Path, options: Options) -> Said:
             plan_of(options, before, objectives),
             lambda done, started: bar(first.name, done, started),
         )
-    document: dict[str, object] = {"first": before.name, "second": after.name, "seed": seed, "partial": pair.partial}
+    document: dict[str, object] = {
+        "kind": "compare",
+        "first": before.name,
+        "second": after.name,
+        "seed": seed,
+        "partial": pair.partial,
+    }
     try:
         differences = pair.differences()
     except UnstableError as error:
-        return _unstable(document, error, pair)
-    verdict = sentence(differences, first.stem, second.stem)
-    code = Exit.NOT_PRECISE if pair.partial else Exit.MET
+        return filed(_unstable(document, error, pair), files)
+    verdict = sentence(differences, first.stem, second.stem) if pair.has_settled else NEVER_SETTLES
+    code = Exit.NOT_PRECISE if pair.partial or not pair.has_settled else Exit.MET
     document |= {
         "verdict": verdict,
         "replications": len(pair.second.outcomes),
-        "figures": {difference.figure: difference.as_json() for difference in differences},
+        "figures": {difference.figure: finite(difference.as_json()) for difference in differences},
+        "days": {name: [finite({"d": value})["d"] for value in values] for name, values in pair.by_day().items()},
+        "objectives": list(before.objectives),
         "exit_code": code,
     }
     lines = [_difference_line(difference) for difference in differences if difference.is_clear]
-    return Said(document, [*_partial(partial=pair.partial), *lines, verdict], code)
+    return filed(Said(document, [*_partial(partial=pair.partial), *lines, verdict], code), files)
 
 
 def _unstable(document: dict[str, object], error: UnstableError, pair: Comparison) -> Said:
     which = [name for name, series in (("first", pair.first), ("second", pair.second)) if series.growth.is_unstable]
     verdict = f"{error.text} in the {' and the '.join(which)} scenario"
-    return Said({**document, "verdict": verdict, "exit_code": Exit.MISSED}, [verdict], Exit.MISSED)
+    nothing: dict[str, object] = {
+        "replications": len(pair.second.outcomes),
+        "figures": {},
+        "days": {},
+        "objectives": [],
+    }
+    return Said({**document, "verdict": verdict, **nothing, "exit_code": Exit.MISSED}, [verdict], Exit.MISSED)
 
 
 def _difference_line(difference: Difference) -> str:
@@ -125,8 +177,9 @@ def _difference_line(difference: Difference) -> str:
 # --- sweep ----------------------------------------------------------------------------------------------------------
 
 
-def say_sweep(file: Path, axes: Sequence[str], options: Options) -> Said:
+def say_sweep(file: Path, axes: Sequence[str], options: Options, files: Files) -> Said:
     """Every combination of values."""
+    refuse_files(files)
     scenario = load(file)
     points = points_of([axis_of(text) for text in axes])
     for changes in points:
@@ -144,16 +197,18 @@ def say_sweep(file: Path, axes: Sequence[str], options: Options) -> Said:
         )
     judgements = found.judgements(plan)
     unstable = any(series.growth.is_unstable for series in found.series)
-    code = exit_code(judgements, unstable=unstable, partial=found.partial)
+    code = exit_code(judgements, unstable=unstable, partial=found.partial or not found.has_settled)
     document: dict[str, object] = {
+        "kind": "sweep",
         "scenario": scenario.name,
         "seed": seed_of(options, scenario),
+        "axes": sorted({key for changes in points for key in changes}),
         "points": [row_of(series, plan) for series in found.series],
         "asked": found.asked,
         "partial": found.partial,
         "exit_code": code,
     }
-    return Said(document, [*_partial(partial=found.partial), *_sweep_lines(found, plan)], code)
+    return filed(Said(document, [*_partial(partial=found.partial), *_sweep_lines(found, plan)], code), files)
 
 
 def _sweep_lines(found: Sweep, plan: Plan) -> Iterator[str]:
@@ -162,6 +217,8 @@ def _sweep_lines(found: Sweep, plan: Plan) -> Iterator[str]:
         growth = series.growth
         if growth.is_unstable:
             yield f"{changes}: {growth}"
+        elif not series.has_settled:
+            yield f"{changes}: {NEVER_SETTLES}"
         else:
             yield f"{changes}: {verdict_sentence(series.judge(plan.objectives), partial=series.partial)}"
 
@@ -178,7 +235,7 @@ def say_solution(file: Path, options: Options, *, group: str | None, zones: str)
     objectives = objectives_of(scenario)
     with progress_bar() as bar:
         found = solve(
-            laboratory_of(options),
+            laboratory_of(options, simulate_with_controls),
             scenario,
             sizes_of(scenario, name, objectives, equal=equal),
             objectives,
@@ -202,7 +259,7 @@ def say_solution(file: Path, options: Options, *, group: str | None, zones: str)
 
 def _solution_lines(found: Solution, group: str) -> list[str]:
     def words(evaluation: Evaluation) -> str:
-        seen = str(evaluation.series.growth) if evaluation.is_unstable else "; ".join(map(str, evaluation.judgements))
+        seen = evaluation.why or "; ".join(map(str, evaluation.judgements))
         return f"{evaluation.agents:6} agents  {'met     ' if evaluation.is_met else 'not met '} {seen}"
 
     ordered = sorted(found.evaluated, key=lambda evaluation: evaluation.agents)
@@ -220,50 +277,19 @@ def _group_of(scenario: Scenario, name: str | None) -> str:
     return name
 
 
-def sizes_of(scenario: Scenario, name: str, objectives: Sequence[Objective], *, equal: bool) -> Sizes:
-    """What is varied, and Erlang's guess: as many slots as the arrivals need, and the zones that are gone throughout.
-
-    Raises:
-        ConfigError: the group has several pools, so that it is not said which is to grow.
-    """
-    from simulator.controls import rate_of
-    from simulator.streams import mean_s
-
-    group = scenario.groups[name]
-    if len(group.agents) != 1:
-        raise ConfigError(f"group `{name}` has {len(group.agents)} pools; `solve` sizes a group of equal agents")
-    pool = group.agents[0]
-    works = [
-        (rate_of(work.arrivals) or 0.0, mean_s(work.duration)) for work in scenario.work.values() if work.group == name
-    ]
-    rate = sum(rate for rate, _ in works)
-    mean = sum(rate * mean for rate, mean in works) / rate / pool.speed if rate else 1.0
-    limit = next(
-        (one for one in objectives if one.figure.endswith("latency.p99") and one.relation in ("<", "<=")), None
-    )
-    servers = servers_for(rate, mean, limit.bound if limit else 5 * mean, 0.99)
-    zones = len(set(pool.spread))
-    lost = {
-        fault.zone_down
-        for fault in scenario.faults
-        if isinstance(fault, ZoneDown)
-        and fault.at <= scenario.horizon.settle
-        and fault.at + fault.for_ >= scenario.end_s
-    } & set(pool.spread)
-    guess = agents_for(servers, pool.slots, zones, min(len(lost), zones - 1), equal=equal)
-    return Sizes(f"groups.{name}.agents.count", guess, zones if equal else 1)
-
-
 # --- verify ---------------------------------------------------------------------------------------------------------
+
+
+PARTIAL_TRUTH: Final = "PARTIAL: interrupted; the cases that were finished are above."
 
 
 def say_truth(options: Options, *, quick: bool, cases: Path | None, only: Sequence[str] = ()) -> Said:
     """The truth table beside the simulation."""
     table = read_table(cases)
     wanted = set(only) or (set(table.quick) if quick and table.quick else {case.id for case in table.cases})
-    unknown = wanted - {case.id for case in table.cases}
-    if unknown:
-        raise ConfigError(f"no case {', '.join(sorted(unknown))}; there are {', '.join(one.id for one in table.cases)}")
+    ids = [case.id for case in table.cases]
+    if unknown := sorted(wanted - set(ids)):
+        raise ConfigError(f"there is no case `{unknown[0]}`; {nearest(unknown[0], ids)}")
     chosen = [case for case in table.cases if case.id in wanted]
     lines: list[str] = []
     with progress_bar() as bar:
@@ -273,15 +299,15 @@ def say_truth(options: Options, *, quick: bool, cases: Path | None, only: Sequen
             bar(f"{row.id} {row.figure}", len({line.split()[0] for line in lines}), len(chosen))
 
         report = verify(
-            laboratory_of(options, simulate_with_controls, remembers=False),
             chosen,
-            seed=options.seed or 1,
+            seed=1 if options.seed is None else options.seed,
             quick=quick,
+            backend=backend_named(options.backend, options.workers, options.scheduler),
             progress=heard,
         )
     lines += [f"{id_:5} skipped: {reason}" for id_, reason in report.skipped.items()]
-    lines.append(_truth_sentence(report))
-    code = Exit.MISSED if report.failed else Exit.NOT_PRECISE if report.skipped else Exit.MET
+    lines += [*([PARTIAL_TRUTH] if report.partial else []), _truth_sentence(report)]
+    code = Exit.MISSED if report.failed else Exit.NOT_PRECISE if report.skipped or report.partial else Exit.MET
     return Said(report.as_json(), lines, code)
 
 

@@ -15,11 +15,14 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from broker.errors import MeshError
 from simulator.backends import Backend, Serial
 from simulator.cache import ResultCache, key_of
-from simulator.objectives import Judgement, Objective, check_names
+from simulator.detail import Detail, detail_of
+from simulator.objectives import Judgement, Objective, check_names, undecided
 from simulator.statistics import LEVEL, Growth, Interval, StoppingRule, growth_of, interval
 
 ROUND_OF_UNKNOWN: Final = 2
-"""Replications in the first round: enough to see that a name is wrong or a queue grows without end."""
+"""Replications in the first round: enough to see that a name is wrong."""
+UNSTABLE_FROM: Final = 3
+"""Replications before a series is ended because its backlog grows: two that agree may have met the same burst."""
 
 
 class UnstableError(MeshError):
@@ -59,6 +62,8 @@ class Outcome:
     jobs: int
     simulated_s: float
     growth_per_s: float
+    detail: Detail | None = None
+    """None where a world has none, or nobody asked for it."""
 
 
 _OUTCOME: Final = TypeAdapter(Outcome)
@@ -108,12 +113,16 @@ class Plan:
 
 @dataclass(slots=True, frozen=True)
 class Series:
-    """The replications of one question. `partial` says that somebody interrupted them; `cached` were not run anew."""
+    """The replications of one question. `partial` says that somebody interrupted them; `cached` were not run anew.
+
+    Without `has_settled` what is averaged is the start as well, and no objective is decided by it.
+    """
 
     question: Question
     outcomes: tuple[Outcome, ...]
     partial: bool = False
     cached: int = 0
+    has_settled: bool = True
 
     @property
     def growth(self) -> Growth:
@@ -156,7 +165,8 @@ class Series:
         """
         self.refuse_unstable()
         check_names(objectives, self.outcomes[0].figures)
-        return [objective.judge(self.values(objective.figure), level) for objective in objectives]
+        found = [objective.judge(self.values(objective.figure), level) for objective in objectives]
+        return found if self.has_settled else undecided(found)
 
     def refuse_unstable(self) -> None:
         """Raise UnstableError if the backlog grows."""
@@ -173,12 +183,14 @@ class _Task(NamedTuple):
     simulate: Simulate
     question: Question
     replication: int
+    in_depth: bool
 
 
 def _play(task: _Task) -> Outcome:
     question = task.question
     run = task.simulate(question.scenario, seed=question.seed, replication=task.replication, changes=question.changes)
-    return Outcome(run.digest, dict(run.figures), run.jobs, run.simulated_s, run.growth_per_s)
+    detail = detail_of(run) if task.in_depth else None
+    return Outcome(run.digest, dict(run.figures), run.jobs, run.simulated_s, run.growth_per_s, detail)
 
 
 Progress = Callable[[int, int], None]
@@ -186,12 +198,29 @@ Progress = Callable[[int, int], None]
 
 
 class Laboratory:
-    """Runs replications of a world on a backend, and remembers them in a cache if it has one."""
+    """Runs replications of a world on a backend, and remembers them in a cache if it has one.
 
-    def __init__(self, simulate: Simulate, backend: Backend | None = None, cache: ResultCache | None = None) -> None:
+    With `in_depth` outcomes have their detail: some ten kilobytes each, for what is drawn of one question.
+    """
+
+    def __init__(
+        self,
+        simulate: Simulate,
+        backend: Backend | None = None,
+        cache: ResultCache | None = None,
+        *,
+        in_depth: bool = False,
+    ) -> None:
         self._simulate = simulate
         self._backend = backend or Serial()
         self._cache = cache
+        self._in_depth = in_depth
+
+    def in_depth(self) -> "Laboratory":
+        """The same place, for replications of the real world with their detail."""
+        from simulator.world import simulate
+
+        return Laboratory(simulate, self._backend, self._cache, in_depth=True)
 
     def replicate(self, question: Question, plan: Plan, progress: Progress = lambda done, started: None) -> Series:
         """Replications 0, 1, 2 ... until the plan has enough, or the backlog is seen to grow without end.
@@ -225,7 +254,7 @@ class Laboratory:
     def _is_over(self, plan: Plan, outcomes: Sequence[Outcome]) -> bool:
         if plan.is_enough(outcomes):
             return True
-        if plan.replications or not plan.stops_unstable or len(outcomes) < ROUND_OF_UNKNOWN:
+        if plan.replications or not plan.stops_unstable or len(outcomes) < UNSTABLE_FROM:
             return False
         return _growth(outcomes).is_unstable
 
@@ -233,7 +262,7 @@ class Laboratory:
         """Outcomes in order, and whether each came out of the cache. The rest is filed as it comes."""
         known = {number: found for number in wanted if (found := self._known(question, number)) is not None}
         missing = [number for number in wanted if number not in known]
-        tasks = [_Task(self._simulate, question, number) for number in missing]
+        tasks = [_Task(self._simulate, question, number, self._in_depth) for number in missing]
         with closing(self._backend.play(_play, tasks)) as played:
             for number in wanted:
                 if number in known:
@@ -257,4 +286,5 @@ class Laboratory:
 
     def _key(self, question: Question, number: int) -> str:
         simulate = f"{getattr(self._simulate, '__module__', '')}.{getattr(self._simulate, '__qualname__', '')}"
-        return key_of(f"{simulate}\0{question.scenario.model_dump_json()}", question.changes, question.seed, number)
+        asked = f"{simulate}\0{'in depth' * self._in_depth}\0{question.scenario.model_dump_json()}"
+        return key_of(asked, question.changes, question.seed, number)

@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from simulator.erlang import agents_for, servers_for
-from simulator.queue_trials import number, slots_of
+from simulator.queue_trials import JOBS, number, slots_of
 from simulator.trial import (
     GROUP,
     WORK,
-    Deviation,
     Estimate,
+    ExplainedDeviation,
+    InverseMean,
     Mean,
     NotExpressedError,
     Sizing,
@@ -58,7 +58,7 @@ def _available(name: str, text: str) -> Trial:
     )
     figures: dict[str, Estimate] = {
         "availability": Mean(f"{GROUP}.availability"),
-        "mean_up": Mean(f"{GROUP}.availability.up"),
+        "mean_up": InverseMean(f"{GROUP}.availability.up"),
         "mean_down": Mean(f"{GROUP}.availability.down"),
     }
     return Trial(scenario, figures, at_least=20, at_most=4_000)
@@ -81,7 +81,7 @@ def _restarting(name: str, text: str) -> Trial:
         "attempts_mean": Mean(f"{WORK}.attempts.mean"),
         "p_more_than_3_attempts": Mean(f"{WORK}.attempts.over3"),
     }
-    return Trial(scenario, figures)
+    return Trial(scenario, figures, uses_controls=True)
 
 
 def _outage(name: str, text: str) -> Trial:
@@ -89,20 +89,27 @@ def _outage(name: str, text: str) -> Trial:
     agents = int(capacity)
     work = {"arrivals": arrivals(rate), "duration": exponential(1.0), "crashes": 1_000, "bounces": 1_000}
     fault = {"at": "60.0 s", "crash": GROUP, "for": f"{outage_s!r} s"}
-    run_s = 60 + outage_s + 1.5 * rate * outage_s / (capacity - rate)
+    run_s = 60 + outage_s + 1.1 * rate * outage_s / (capacity - rate)
     scenario = scenario_of(name, agents={"count": agents, "slots": 1}, work=work, run_s=run_s, faults=[fault])
     figures: dict[str, Estimate] = {
         "peak_backlog_mean": Mean("backlog.peak"),
         "drain_mean_s": Mean("backlog.drain"),
-        "drain_sd_s": Deviation("backlog.drain"),
+        "drain_sd_s": ExplainedDeviation("backlog.drain"),
     }
-    return Trial(scenario, figures, at_least=20)
+    return Trial(scenario, figures, uses_controls=True, at_least=16)
 
 
 def _detection(name: str, text: str) -> Trial:
     beat_s, timeout_s = number(r"beat every # s", text), number(r"timeout # s", text)
-    # Back long after the timeout: an agent that is back earlier is found out by its return.
-    crash = _crash(40 * timeout_s, 0, silent=True) | {"mttr": {"constant": f"{4 * timeout_s!r} s"}}
+    # Up for a few beats, any share of one with the same chance, so that the time since the last one is even; back long
+    # after the timeout: an agent that is back earlier is found out by its return.
+    lasts = {"least": f"{4 * beat_s!r} s", "most": f"{9 * beat_s!r} s"}
+    crash = {
+        "random": "crash",
+        "mttf": {"uniform": lasts},
+        "mttr": {"constant": f"{2 * timeout_s!r} s"},
+        "silent": True,
+    }
     work = {
         "arrivals": {"closed": {"clients": 60, "think": {"constant": "1 s"}}},
         "duration": f"{20 * timeout_s!r} s",
@@ -113,15 +120,16 @@ def _detection(name: str, text: str) -> Trial:
         name,
         agents={"count": 40, "slots": 1},
         work=work,
-        run_s=200 * timeout_s,
+        run_s=60 * timeout_s,
+        finish_s=1.0,
         faults=[crash],
         broker=_liveness(beat_s, timeout_s),
         network=NETWORK,
     )
     figures: dict[str, Estimate] = {
-        "mean_s": Mean("failover.detect.mean"),
-        "p95_s": Mean("failover.detect.p95"),
-        "max_s": Mean("failover.detect.max"),
+        "mean_s": Mean("failover.decide.mean"),
+        "p95_s": Mean("failover.decide.p95"),
+        "max_s": Mean("failover.decide.max"),
     }
     return Trial(scenario, figures)
 
@@ -192,7 +200,8 @@ def _false_drop(name: str, text: str) -> Trial:
         broker=_liveness(beat_s, timeout_s),
         network=NETWORK,
     )
-    return Trial(scenario, {"mean_s_to_false_drop": Mean(f"{GROUP}.availability.up")}, at_most=4_000)
+    figures: dict[str, Estimate] = {"mean_s_to_false_drop": InverseMean(f"{GROUP}.availability.up")}
+    return Trial(scenario, figures, uses_controls=True, at_most=4_000)
 
 
 def _liveness(beat_s: float, timeout_s: float) -> Tree:
@@ -209,11 +218,12 @@ def _herd(name: str, text: str) -> Trial:
     refuses_s = number(r"refuses for # s", text)
     scenario = scenario_of(
         name,
-        agents={"count": 500, "slots": 1, "backoff": "grpc"},
+        agents={"count": 500, "slots": 1, "backoff": "grpc" if "gRPC" in text else "mesh"},
         work=None,
-        run_s=refuses_s + 300,
+        run_s=2 * refuses_s + 60,
+        finish_s=1.0,
         faults=[{"at": "30.0 s", "reconnect-herd": "all", "for": f"{refuses_s!r} s"}],
-        broker={"fidelity": "network"},
+        broker=_liveness(refuses_s, 4 * refuses_s),
         network=NETWORK,
     )
     figures: dict[str, Estimate] = {
@@ -225,7 +235,7 @@ def _herd(name: str, text: str) -> Trial:
 def _poisoned(name: str, text: str) -> Trial:
     agents, down_s = int(number(r"# agents", text)), number(r"agent for # s", text)
     rate, tries = number(r"#/h", text), int(number(r"max # attempts", text))
-    # Agents at `exact` report no start, so a crash counts as a bounce, as it does where a start was never heard of.
+    # A crash counts as such when the start was heard of, else as a bounce: `max attempts` bounds both.
     work = {"arrivals": {"even": "0.01/s"}, "duration": "1 ms", "crashes": tries, "bounces": tries}
     poison = {"at": 0, "poison": WORK, "rate": f"{rate!r}/h", "repair": f"{down_s!r} s"}
     scenario = scenario_of(name, agents={"count": agents, "slots": 1}, work=work, run_s=180_000, faults=[poison])
@@ -238,13 +248,12 @@ def _sized(name: str, text: str) -> Sizing:
     limit_s = number(r"p99 *< *# s", text)
     zones = int(number(r"of # equal zones|# zones", text.replace("one of ", "of "), 3))
     places = [f"zone-{letter}" for letter in "abcdefghijkl"[:zones]]
-    servers = servers_for(rate, mean_s, limit_s, 0.99)
     scenario = scenario_of(
         name,
         agents={"count": zones, "slots": slots, "spread": places},
         work={"arrivals": arrivals(rate), "duration": exponential(mean_s)},
-        run_s=300,
-        settle_s=60,
+        run_s=JOBS / 2 / rate,
+        settle_s=20,
         faults=[{"at": 0, "zone-down": places[0], "for": "1 h"}],
         objectives=[f"{WORK}.latency.p99 < {limit_s!r} s"],
     )
@@ -253,8 +262,7 @@ def _sized(name: str, text: str) -> Sizing:
         for spread in ("equal_zones", "any_spread")
         for what in ("agents", "agents_left")
     }
-    guesses = {equal: agents_for(servers, slots, zones, 1, equal=equal) for equal in (True, False)}
-    return Sizing(scenario, zones, guesses, figures)
+    return Sizing(scenario, zones, figures)
 
 
 KINDS: Final[tuple[tuple[str, Callable[[str, str], Trial | Sizing | Sequence[Trial]]], ...]] = (
@@ -266,7 +274,7 @@ KINDS: Final[tuple[tuple[str, Callable[[str, str], Trial | Sizing | Sequence[Tri
     (r"zones: \d+ x \d+ agents", _zones),
     (r"rolling upgrade", _upgrade),
     (r"heartbeat loss", _false_drop),
-    (r"reconnect herd, gRPC", _herd),
+    (r"reconnect herd", _herd),
     (r"poison job", _poisoned),
     (r"sizing", _sized),
 )

@@ -16,6 +16,7 @@ from simulator.streams import SECOND_US, Stream
 from simulator.workload import SimJob, Workload
 
 ACTOR: Final = "scenario"
+ASK_AGAIN_S: Final = 1.0
 POISON_NUMBERS: Final = 1 << 40
 """Poison jobs are numbered from here: they take nothing from the work that they are mixed with."""
 
@@ -43,11 +44,14 @@ class Faults:
             incidents.Partition: self._partition,
             incidents.BrokerCrash: self._broker_crash,
             incidents.StoreStall: self._store_stall,
+            incidents.StoreOutage: self._store_outage,
+            incidents.ClockJump: self._clock_jump,
             incidents.ReconnectHerd: self._reconnect_herd,
             incidents.CertificateWave: self._certificate_wave,
             incidents.Poison: self._poison,
             incidents.Slow: self._slow,
             incidents.Delay: self._delay,
+            incidents.Loss: self._loss,
             incidents.HeartbeatLoss: self._heartbeat_loss,
         }
 
@@ -107,8 +111,12 @@ class Faults:
         for agent in agents:
             self._ask_drain(agent, incident)
         yield self._pause(incident.for_)
-        for agent in agents:
-            self._end_drain(agent, incident)
+        while True:
+            for agent in agents:
+                self._end_drain(agent, incident)
+            if self._site.driver.is_up:
+                return
+            yield self._pause(ASK_AGAIN_S)  # a broker that is away hears nobody: the operator asks again
 
     def _ask_drain(self, agent: SimAgent, incident: incidents.Drain) -> None:
         deadline_us = _us(incident.deadline)
@@ -156,20 +164,33 @@ class Faults:
         lines = [agent.line for agent in agents]
         for agent in agents:
             self._site.recorder.agent_lost(agent)
-        up, down = incident.way != "to-agents", incident.way != "to-broker"
         for line in lines:
-            self._site.network.cut(line, up=up, down=down)
+            self._site.network.cut(line, **incident.directions)
         yield self._pause(incident.for_)
         for line in lines:
-            self._site.network.heal(line, up=up, down=down)
+            self._site.network.heal(line, **incident.directions)
+        for agent in agents:
+            if agent.is_on and not agent.is_frozen:
+                self._site.recorder.agent_found(agent)
 
     def _delay(self, incident: incidents.Delay, _: int) -> Course:
         lines = [agent.line for agent in self._agents(incident.delay)]
+        up_us, down_us = (_us(incident.by) * is_late for is_late in incident.directions.values())
         for line in lines:
-            line.extra_us += _us(incident.by)
+            line.extra_up_us += up_us
+            line.extra_down_us += down_us
         yield self._pause(incident.for_)
         for line in lines:
-            line.extra_us -= _us(incident.by)
+            line.extra_up_us -= up_us
+            line.extra_down_us -= down_us
+
+    def _loss(self, incident: incidents.Loss, _: int) -> Course:
+        lines = [agent.line for agent in self._agents(incident.loss)]
+        for line in lines:
+            line.lose(incident.share, **incident.directions)
+        yield self._pause(incident.for_)
+        for line in lines:
+            line.keep(incident.share, **incident.directions)
 
     def _heartbeat_loss(self, incident: incidents.HeartbeatLoss, _: int) -> Course:
         agents = [agent for fleet in self._fleets.values() for agent in fleet.agents]
@@ -183,8 +204,30 @@ class Faults:
     def _broker_crash(self, incident: incidents.BrokerCrash, _: int) -> Course:
         self._site.driver.crash()
         yield self._pause(incident.for_)
-        self._site.recorder.herd_us = self._site.clock.now_us
-        self._site.driver.recover()
+        yield from self._recover()
+
+    def _recover(self) -> Course:
+        driver, clock = self._site.driver, self._site.clock
+        yield clock.timeout(driver.behind_us)  # it does not start before its clock has caught up
+        if not driver.is_up:
+            self._site.recorder.herd_us = clock.now_us
+            driver.recover()
+
+    def _clock_jump(self, incident: incidents.ClockJump, _: int) -> Course:
+        self._site.driver.wall_us += _us(incident.by) * (1 if incident.clock_jump == "ahead" else -1)
+        yield self._pause(0)
+
+    def _store_outage(self, incident: incidents.StoreOutage, _: int) -> Course:
+        driver, clock = self._site.driver, self._site.clock
+        over_us = clock.now_us + _us(incident.for_)
+        failed = clock.event()
+        driver.store.fail(over_us, failed.succeed)
+        yield failed | clock.timeout(_us(incident.for_))
+        if not failed.triggered:
+            return  # nobody has tried to commit anything
+        driver.crash()
+        yield clock.timeout(over_us - clock.now_us)
+        yield from self._recover()
 
     def _store_stall(self, incident: incidents.StoreStall, _: int) -> Course:
         self._site.driver.store.stall(self._site.clock.now_us + _us(incident.for_))

@@ -19,6 +19,14 @@ _STEP: Final = log(1 + WIDTH)
 BUCKETS: Final = 2 + ceil(log(1e10 / LEAST_S) / _STEP)
 
 
+def buckets_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """The numbers of the buckets of values in seconds."""
+    with np.errstate(divide="ignore"):
+        steps = np.floor(np.log(values / LEAST_S) / _STEP)
+    numbers: npt.NDArray[np.int64] = np.clip(steps + 1, 0, BUCKETS - 1).astype(np.int64)
+    return numbers
+
+
 def _no_counts() -> npt.NDArray[np.int64]:
     return np.zeros(BUCKETS, np.int64)
 
@@ -37,10 +45,7 @@ class Histogram:
         """Take in values, in seconds."""
         if not len(values):
             return
-        with np.errstate(divide="ignore"):
-            steps = np.floor(np.log(values / LEAST_S) / _STEP)
-        numbers = np.clip(steps + 1, 0, BUCKETS - 1).astype(np.int64)
-        self.counts += np.bincount(numbers, minlength=BUCKETS)
+        self.counts += np.bincount(buckets_of(values), minlength=BUCKETS)
         self.count += len(values)
         self.total += float(values.sum())
         self.least = min(self.least, float(values.min()))
@@ -62,11 +67,16 @@ class Histogram:
         """The mean in seconds; 0 when there is none."""
         return self.total / self.count if self.count else 0.0
 
-    def quantile(self, share: float) -> float:
-        """The value in seconds that `share` of all do not pass; 0 when there is none."""
-        if not self.count:
+    def quantile(self, share: float, never: int = 0) -> float:
+        """The value in seconds that `share` of all do not pass; 0 when there is none.
+
+        With `never` so many further values count that are above all others, and infinite if it is one of them.
+        """
+        if not self.count + never:
             return 0.0
-        rank = share * self.count
+        rank = share * (self.count + never)
+        if rank > self.count:
+            return inf
         sums = np.cumsum(self.counts)
         number = min(int(np.searchsorted(sums, rank)), BUCKETS - 1)
         inside = int(self.counts[number])
@@ -82,3 +92,25 @@ class Histogram:
             return 0.0
         number = int(np.clip(np.floor(log(max(value, LEAST_S) / LEAST_S) / _STEP) + 1, 0, BUCKETS - 1))
         return int(self.counts[number + 1 :].sum()) / self.count
+
+    def as_sparse(self) -> "Sparse":
+        """What a document keeps of it: the buckets that are not empty."""
+        full = np.flatnonzero(self.counts)
+        return Sparse(full.tolist(), self.counts[full].tolist(), self.total, self.least, self.most)
+
+
+@dataclass(slots=True, frozen=True)
+class Sparse:
+    """A histogram to be written down: numbers of buckets that are not empty, and how many values each has."""
+
+    buckets: list[int]
+    counts: list[int]
+    total: float
+    least: float
+    most: float
+
+    def whole(self) -> Histogram:
+        """The histogram that it was."""
+        counts = _no_counts()
+        counts[self.buckets] = self.counts
+        return Histogram(counts, sum(self.counts), self.total, self.least, self.most)

@@ -5,9 +5,9 @@ goes on by chance. Agents are named by `all`, a group (`erp`), some of its agent
 `simulator.faults` carries them out.
 """
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from broker.dispatch.model import DrainEnd, DrainThen
 from simulator.laws import MeanLaw
@@ -77,12 +77,39 @@ class RollingUpgrade(Scripted):
     each: Seconds
 
 
-class Partition(Scripted):
+class OnLine(Scripted):
+    """Something that happens to the lines of agents, in both directions or in one."""
+
+    for_: Seconds
+    way: Literal["both", "to-broker", "to-agents"] = "both"
+
+    @property
+    def directions(self) -> dict[str, bool]:
+        """Whether it happens on the way up, to the broker, and down, to the agents."""
+        return {"up": self.way != "to-agents", "down": self.way != "to-broker"}
+
+
+class Partition(OnLine):
     """Nothing passes between these agents and the broker; one way only with `way`."""
 
     partition: Agents
-    for_: Seconds
-    way: Literal["both", "to-broker", "to-agents"] = "both"
+
+
+class Loss(OnLine):
+    """This share of what is sent between these agents and the broker is lost, and sent again as TCP does: it is late.
+
+    What really is lost for good are heartbeats, with `heartbeat-loss`, and streams.
+    """
+
+    loss: Agents
+    share: Annotated[Share, Field(gt=0, le=0.5)]
+
+
+class Delay(OnLine):
+    """Everything between these agents and the broker takes `by` longer."""
+
+    delay: Agents
+    by: Seconds
 
 
 class BrokerCrash(Scripted):
@@ -97,6 +124,28 @@ class StoreStall(Scripted):
 
     store_stall: Literal[True]
     for_: Seconds
+
+
+class StoreOutage(Scripted):
+    """The store fails: what it holds is not known, so the broker ends with the next commit that is tried.
+
+    It starts again, from what is stored, when the store is back; until then nobody answers.
+    """
+
+    store_outage: Literal[True]
+    for_: Seconds
+
+
+class ClockJump(Scripted):
+    """The wall clock of the broker's machine is so far `ahead` from now on, or `behind`.
+
+    A broker reads it once, when it starts (ADR 0005): nothing happens before the next one. That one takes all deadlines
+    for older than they are; with a clock that is behind what is stored, by more than five seconds, it does not start
+    before the clock has caught up.
+    """
+
+    clock_jump: Literal["ahead", "behind"]
+    by: Annotated[Seconds, Field(gt=0)]
 
 
 class ReconnectHerd(Scripted):
@@ -131,14 +180,6 @@ class Slow(Scripted):
     for_: Seconds
 
 
-class Delay(Scripted):
-    """Everything between these agents and the broker takes `by` longer."""
-
-    delay: Agents
-    by: Seconds
-    for_: Seconds
-
-
 class HeartbeatLoss(Scripted):
     """Each heartbeat is lost with this chance; everything else passes."""
 
@@ -160,6 +201,14 @@ class Random(Model):
     crews: Count | None = None
     silent: bool = False
 
+    @model_validator(mode="after")
+    def _works_at_all(self) -> Self:
+        from simulator.streams import mean_s
+
+        if mean_s(self.mttf) <= 0:
+            raise ValueError("`mttf` must be above 0: what fails at once again never works")
+        return self
+
 
 KINDS: Final[dict[str, type[Model]]] = {
     "crash": Crash,
@@ -170,11 +219,14 @@ KINDS: Final[dict[str, type[Model]]] = {
     "partition": Partition,
     "broker-crash": BrokerCrash,
     "store-stall": StoreStall,
+    "store-outage": StoreOutage,
+    "clock-jump": ClockJump,
     "reconnect-herd": ReconnectHerd,
     "certificate-wave": CertificateWave,
     "poison": Poison,
     "slow": Slow,
     "delay": Delay,
+    "loss": Loss,
     "heartbeat-loss": HeartbeatLoss,
     "random": Random,
 }
@@ -209,11 +261,14 @@ Incident = Annotated[
     | Annotated[Partition, Tag("partition")]
     | Annotated[BrokerCrash, Tag("broker-crash")]
     | Annotated[StoreStall, Tag("store-stall")]
+    | Annotated[StoreOutage, Tag("store-outage")]
+    | Annotated[ClockJump, Tag("clock-jump")]
     | Annotated[ReconnectHerd, Tag("reconnect-herd")]
     | Annotated[CertificateWave, Tag("certificate-wave")]
     | Annotated[Poison, Tag("poison")]
     | Annotated[Slow, Tag("slow")]
     | Annotated[Delay, Tag("delay")]
+    | Annotated[Loss, Tag("loss")]
     | Annotated[HeartbeatLoss, Tag("heartbeat-loss")]
     | Annotated[Random, Tag("random")],
     Discriminator(_kind_of),

@@ -21,6 +21,8 @@ class LogNormal(Model):
         by_quantiles = self.p50 is not None and self.p99 is not None
         if by_mean == by_quantiles:
             raise ValueError("give `mean` and `scv`, or `p50` and `p99`")
+        if self.mean == 0:
+            raise ValueError("`mean` must be above 0")
         if self.p50 is not None and self.p99 is not None and not 0 < self.p50 <= self.p99:
             raise ValueError("0 < p50 <= p99 is wanted")
         return self
@@ -110,7 +112,7 @@ class Diurnal(Model):
 
     mean: PerSecond
     swing: Share = 0.5
-    period: Seconds = 86_400.0
+    period: Annotated[Seconds, Field(gt=0)] = 86_400.0
     peak_at: Seconds = 50_400.0
 
 
@@ -162,6 +164,15 @@ class Trace(Model):
     sha256: str = ""
 
 
+class Weekly(Model):
+    """As often as in each minute of the week of a profile's `work`; the run starts `begin` after Monday 00:00 UTC."""
+
+    file: str
+    work: str
+    sha256: str = ""
+    begin: Seconds = 0.0
+
+
 class Arrivals(OneOf):
     """When jobs arrive."""
 
@@ -173,3 +184,4 @@ class Arrivals(OneOf):
     cron: Cron | None = None
     closed: Closed | None = None
     trace: Annotated[Trace | None, BeforeValidator(_file)] = None
+    weekly: Weekly | None = None

@@ -1,24 +1,44 @@
 """Numbers that go up and down over time: their integral, peak, and how long they stay high enough."""
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Final, NamedTuple
 
 NEVER: Final = -1
 
 
-class Level:
-    """A number over time. After two `mark`s `mean` is that between them, and `peak` the highest since the first."""
+class Span(NamedTuple):
+    """What a level was between two marks. `drain_us`: from the peak until 0; infinite if that never came."""
 
-    __slots__ = ("_marks", "_since_us", "area", "drained_us", "peak", "peak_us", "value")
+    mean: float
+    peak: int
+    drain_us: float
+
+
+class _Mark(NamedTuple):
+    """Where a level stood at a mark, and what was seen since the mark before."""
+
+    at_us: int
+    area: int
+    peak: int
+    peak_us: int
+    drained_us: int
+    zero_us: int
+
+
+class Level:
+    """A number over time. `mark` cuts it: what was before the first mark counts nowhere, `window` is all after it."""
+
+    __slots__ = ("_drained_us", "_marks", "_peak", "_peak_us", "_since_us", "_zero_us", "area", "value")
 
     def __init__(self) -> None:
         self.value = 0
         self.area = 0
-        self.peak = 0
-        self.peak_us = 0
-        self.drained_us = NEVER
-        """When it first was 0 after its peak."""
         self._since_us = 0
-        self._marks: list[tuple[int, int]] = []
+        self._peak = 0
+        self._peak_us = 0
+        self._drained_us = NEVER  # when it first was 0 after its peak, since the latest mark
+        self._zero_us = NEVER  # when it first was 0 since the latest mark
+        self._marks: list[_Mark] = []
 
     def add(self, now_us: int, change: int) -> None:
         """It changes now."""
@@ -27,28 +47,41 @@ class Level:
         self._since_us = now_us
         value += change
         self.value = value
-        if value > self.peak:
-            self.peak, self.peak_us, self.drained_us = value, now_us, NEVER
-        elif value == 0 and self.drained_us < 0:
-            self.drained_us = now_us
+        if value > self._peak:
+            self._peak, self._peak_us, self._drained_us = value, now_us, NEVER
+        elif value == 0 and self._drained_us < 0:
+            self._drained_us = now_us
+            if self._zero_us < 0:
+                self._zero_us = now_us
 
     def mark(self, now_us: int) -> None:
-        """The window begins, or ends, now."""
+        """The window or a phase of it begins, or the window ends, now."""
         self.add(now_us, 0)
-        if not self._marks:
-            self.peak, self.peak_us, self.drained_us = self.value, now_us, NEVER
-        self._marks.append((now_us, self.area))
+        self._marks.append(self._now())
+        self._peak, self._peak_us, self._drained_us = self.value, now_us, NEVER
+        self._zero_us = now_us if self.value == 0 else NEVER
 
-    @property
-    def mean(self) -> float:
-        """The mean over the window."""
-        (from_us, before), (to_us, after) = self._marks[0], self._marks[-1]
-        return (after - before) / (to_us - from_us)
+    def _now(self) -> _Mark:
+        return _Mark(self._since_us, self.area, self._peak, self._peak_us, self._drained_us, self._zero_us)
 
-    @property
-    def drain_us(self) -> float:
-        """From the peak until it was drained; infinite if it never was."""
-        return float("inf") if self.drained_us < 0 < self.peak else float(max(0, self.drained_us - self.peak_us))
+    def window(self) -> Span:
+        """From the first mark to the last; a peak or a drain may come after that."""
+        return self._span(0, len(self._marks) - 1, [*self._marks[1:], self._now()])
+
+    def phase(self, number: int) -> Span:
+        """From mark `number`, counted from 0, to the next one; it may drain after that."""
+        return self._span(number, number + 1, [*self._marks[number + 1 :], self._now()], of=1)
+
+    def _span(self, first: int, last: int, seen: Sequence[_Mark], of: int | None = None) -> Span:
+        """The mean between two marks, the peak in the first `of` stretches seen, the drain in any of them."""
+        from_us, until_us = self._marks[first].at_us, self._marks[last].at_us
+        before, after = self._marks[first].area, self._marks[last].area
+        highest = max(range(len(seen[:of])), key=lambda number: seen[number].peak)
+        top = seen[highest]
+        zeros = [top.drained_us, *(one.zero_us for one in seen[highest + 1 :])]
+        drained_us = next((at_us for at_us in zeros if at_us >= 0), NEVER)
+        drain_us = 0.0 if top.peak == 0 else float("inf") if drained_us < 0 else float(drained_us - top.peak_us)
+        return Span((after - before) / max(1, until_us - from_us), top.peak, drain_us)
 
 
 class Spells:
@@ -90,6 +123,10 @@ class Spells:
     def end(self, now_us: int) -> None:
         """Nothing is heard after now."""
         self._close(now_us)
+
+    def up_until(self, now_us: int) -> int:
+        """How long it was enough until now, in microseconds."""
+        return self.up_us + (now_us - self._since_us if self._is_up else 0)
 
     @property
     def share(self) -> float:

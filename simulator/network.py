@@ -4,17 +4,23 @@ A stream that was cut is not broken: its frames wait, as TCP's do, until the cut
 """
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_stub.backoff import Random
 from broker.dispatch.model import NO_SESSION, SessionId
-from simulator.clock import After, Clock
+from simulator.clock import Call, Clock
 from simulator.laws import Law
 from simulator.scenario import Fidelity, Scenario
 from simulator.streams import Stream, Streams
 
 if TYPE_CHECKING:
     from simulator.agents import SimAgent
+
+RESEND_US: Final = 200_000
+"""The shortest time after which Linux sends again what was not acknowledged (TCP_RTO_MIN); doubled each time."""
+RESEND_MAX_US: Final = 120_000_000
 
 
 class Connection:
@@ -31,22 +37,71 @@ class Connection:
 
 
 class Line:
-    """The line of one agent: its delays, and whether either direction is cut (by how many partitions)."""
+    """The line of one agent: delays of each direction, and whether it is cut (by how many partitions).
 
-    __slots__ = ("cuts_down", "cuts_up", "delays", "extra_us", "held_down", "held_up")
+    Nothing that is sent is lost for good: streams are TCP's, so what is lost is sent again, after 200 ms, then 400 ms
+    and so on, and all behind it waits. `luck` is drawn from where something may be lost, and nowhere else.
+    """
 
-    def __init__(self, delays: Iterator[int]) -> None:
-        self.delays = delays
-        self.extra_us = 0
+    __slots__ = (
+        *("cuts_down", "cuts_up", "delays_down", "delays_up", "extra_down_us", "extra_up_us", "held_down", "held_up"),
+        *("_delays", "_losses_down", "_losses_up", "_luck", "_new_luck"),
+    )
+
+    def __init__(self, delays: Iterator[int], luck: Callable[[], Iterator[float]], loss: float = 0.0) -> None:
+        self._delays = self.delays_up = self.delays_down = delays
+        self._new_luck = luck
+        self._luck: Iterator[float] | None = None
+        self._losses_up: list[float] = []
+        self._losses_down: list[float] = []
+        self.extra_up_us = 0
+        self.extra_down_us = 0
         self.cuts_up = 0
         self.cuts_down = 0
-        self.held_up: list[tuple[Connection, Callable[[Any], None], Any]] = []
-        self.held_down: list[tuple[Connection, Callable[[Any], None], Any]] = []
+        if loss:
+            self.lose(loss, up=True, down=True)
+        self.held_up: list[tuple[Connection, Call, Any]] = []
+        self.held_down: list[tuple[Connection, Call, Any]] = []
 
     @property
     def is_cut(self) -> bool:
         """Whether no new stream can be opened."""
         return self.cuts_up > 0 or self.cuts_down > 0
+
+    def lose(self, share: float, *, up: bool, down: bool) -> None:
+        """Lose this share of what is sent from now on, beside what is lost already."""
+        self._losses_up += [share] * up
+        self._losses_down += [share] * down
+        self._draw()
+
+    def keep(self, share: float, *, up: bool, down: bool) -> None:
+        """Take a loss back."""
+        if up:
+            self._losses_up.remove(share)
+        if down:
+            self._losses_down.remove(share)
+        self._draw()
+
+    def _draw(self) -> None:
+        self.delays_up = self._with(self._losses_up)
+        self.delays_down = self._with(self._losses_down)
+
+    def _with(self, losses: list[float]) -> Iterator[int]:
+        share = 1 - prod(1 - loss for loss in losses)
+        if not share:
+            return self._delays
+        if self._luck is None:
+            self._luck = self._new_luck()
+        return _sent_again(self._delays, self._luck, share)
+
+
+def _sent_again(delays: Iterator[int], luck: Iterator[float], share: float) -> Iterator[int]:
+    for delay_us in delays:
+        wait_us, again_us = delay_us, RESEND_US
+        while next(luck) < share:
+            wait_us += again_us
+            again_us = min(2 * again_us, RESEND_MAX_US)
+        yield wait_us
 
 
 class Network:
@@ -61,9 +116,10 @@ class Network:
     def line(self, zone: str, entity: int) -> Line:
         """The line of an agent in a zone; `entity` names its random numbers."""
         law: Law = self._laws.same_zone if zone == self._laws.broker_zone else self._laws.other_zone
-        return Line(self._streams.times_us(law, Stream.NETWORK, entity))
+        luck = partial(self._streams.uniform, Stream.LOSS, entity)
+        return Line(self._streams.times_us(law, Stream.NETWORK, entity), luck, self._laws.loss)
 
-    def to_broker(self, connection: Connection, call: Callable[[Any], None], subject: Any) -> None:
+    def to_broker(self, connection: Connection, call: Call, subject: Any) -> None:
         """Have `call(subject)` when what is sent now arrives at the broker."""
         if self._is_instant:
             call(subject)
@@ -72,11 +128,11 @@ class Network:
         if line.cuts_up:
             line.held_up.append((connection, call, subject))
             return
-        now_us = self._clock.now_us
-        connection.up_us = max(connection.up_us, now_us + next(line.delays) + line.extra_us)
-        self._clock.after(connection.up_us - now_us, _arrive, (call, subject))
+        at_us = self._clock.now_us + next(line.delays_up) + line.extra_up_us
+        at_us = connection.up_us = max(at_us, connection.up_us)
+        self._clock.at(at_us, call, subject)
 
-    def to_agent(self, connection: Connection, call: Callable[[Any], None], subject: Any) -> None:
+    def to_agent(self, connection: Connection, call: Call, subject: Any) -> None:
         """Have `call(subject)` when what is sent now arrives at the agent."""
         if self._is_instant:
             call(subject)
@@ -85,9 +141,9 @@ class Network:
         if line.cuts_down:
             line.held_down.append((connection, call, subject))
             return
-        now_us = self._clock.now_us
-        connection.down_us = max(connection.down_us, now_us + next(line.delays) + line.extra_us)
-        self._clock.after(connection.down_us - now_us, _arrive, (call, subject))
+        at_us = self._clock.now_us + next(line.delays_down) + line.extra_down_us
+        at_us = connection.down_us = max(at_us, connection.down_us)
+        self._clock.at(at_us, call, subject)
 
     def cut(self, line: Line, *, up: bool, down: bool) -> None:
         """Cut a line, in one direction or both."""
@@ -106,11 +162,6 @@ class Network:
             held, line.held_down = line.held_down, []
             for connection, call, subject in held:
                 self.to_agent(connection, call, subject)
-
-
-def _arrive(event: After) -> None:
-    call, subject = event.subject
-    call(subject)
 
 
 class GrpcBackoff:

@@ -7,8 +7,9 @@ claim about every replication, not about their mean: one lost job in one of them
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
+from math import isfinite
 from typing import Final
 
 from broker.errors import ConfigError
@@ -83,7 +84,21 @@ class Objective:
 
     def shown(self, value: float) -> str:
         """A value of the figure in the unit that the objective is written in."""
+        if not isfinite(value):
+            return "never"
+        if self.unit in SECONDS:
+            return _time_text(value, SECONDS[self.unit])
         return f"{value / UNITS[self.unit]:.4g} {self.unit}".rstrip()
+
+
+def _time_text(seconds: float, unit_s: float) -> str:
+    """In the unit asked for, or in a smaller one where that would leave nothing but zeros."""
+    fitting = [(name, size) for name, size in SECONDS.items() if size <= unit_s]
+    name, size = next(
+        ((name, size) for name, size in sorted(fitting, key=lambda pair: -pair[1]) if abs(seconds) >= 0.1 * size),
+        next((name, size) for name, size in fitting if size == unit_s),
+    )
+    return f"{seconds / size:.4g} {name}"
 
 
 @dataclass(slots=True, frozen=True)
@@ -100,25 +115,34 @@ class Judgement:
         objective = self.objective
         if objective.relation == "==" or objective.bound == 0:
             return None
+        if not isfinite(self.seen.mean):
+            return None
         inside = objective.bound - self.seen.mean
         return (inside if objective.relation.startswith("<") else -inside) / abs(objective.bound)
 
     def __str__(self) -> str:
+        return f"{self.fact}: {self.verdict}"
+
+    @property
+    def fact(self) -> str:
+        """What was seen beside what was asked."""
         objective, seen = self.objective, self.seen
         words = f"{objective.figure} is {objective.shown(seen.mean)}"
-        if seen.n == 1 and objective.relation != "==":
+        if not isfinite(seen.mean) and {"latency", "wait"} & set(objective.figure.split(".")):
+            words += " (some jobs were not over when the run was)"
+        elif seen.n == 1 and objective.relation != "==":
             words += " in one replication"
-        elif seen.half_width:
+        elif seen.half_width and isfinite(seen.half_width):
             words += f" ({objective.shown(seen.low)} to {objective.shown(seen.high)})"
-        return f"{words}, asked {objective.text.removeprefix(objective.figure).strip()}: {self.verdict}"
+        return f"{words}, asked {objective.text.removeprefix(objective.figure).strip()}"
 
     def as_json(self) -> dict[str, object]:
         """For `--json`."""
         return {
             "objective": self.objective.text,
             "figure": self.objective.figure,
-            "value": self.seen.mean,
-            "half_width": self.seen.half_width if self.seen.n > 1 else None,
+            "value": self.seen.mean if isfinite(self.seen.mean) else None,
+            "half_width": self.seen.half_width if isfinite(self.seen.half_width) else None,
             "n": self.seen.n,
             "bound": self.objective.bound,
             "margin": self.margin,
@@ -159,6 +183,11 @@ def check_names(objectives: Sequence[Objective], figures: Collection[str]) -> No
             )
 
 
+def undecided(judgements: Sequence[Judgement]) -> list[Judgement]:
+    """The same with nothing decided: what was seen is not what was asked about."""
+    return [replace(judgement, verdict=Verdict.NOT_PRECISE) for judgement in judgements]
+
+
 def verdict_sentence(judgements: Sequence[Judgement], instability: str = "", *, partial: bool = False) -> str:
     """The answer in one sentence, what is wrong first."""
     if instability:
@@ -170,10 +199,11 @@ def verdict_sentence(judgements: Sequence[Judgement], instability: str = "", *, 
         return f"{opening}No objectives were asked for."
     if worst == Verdict.MET:
         tightest = min(chosen, key=lambda judgement: _or_infinite(judgement.margin))
-        what = f"All {len(chosen)} objectives are met" if len(chosen) > 1 else "The objective is met"
-        return f"{opening}{what}: {tightest}."
+        if len(chosen) > 1:
+            return f"{opening}All {len(chosen)} objectives are met; the tightest: {tightest.fact}."
+        return f"{opening}The objective is met: {tightest.fact}."
     what = "Missed" if worst == Verdict.MISSED else "Not precise enough for a verdict"
-    return f"{opening}{what}: {'; '.join(map(str, chosen))}."
+    return f"{opening}{what}: {'; '.join(judgement.fact for judgement in chosen)}."
 
 
 def exit_code(judgements: Sequence[Judgement], *, unstable: bool = False, partial: bool = False) -> Exit:

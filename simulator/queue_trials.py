@@ -27,8 +27,10 @@ from simulator.trial import (
 _NUMBER: Final = r"([0-9]*\.?[0-9]+)"
 WINDOW: Final = 1_000_000
 """Jobs that an agent takes beyond its slots where every agent has a queue of its own."""
-JOBS: Final = 5_000
+JOBS: Final = 8_000
 """Jobs of a replication."""
+MANY: Final = 400
+"""Replications where each of them is one observation."""
 
 LATENCIES: Final[dict[str, Estimate]] = {
     "wait_mean": Mean(f"{WORK}.wait.mean"),
@@ -72,8 +74,9 @@ def _open(name: str, text: str, duration: Tree | str, mean_s: float, **work: obj
     rate, agents = number(r"lam=#", text), slots_of(text)
     servers = agents["count"] * agents["slots"]
     relaxation_s = _relaxation_s(rate * mean_s / servers, mean_s / servers)
-    run_s = max(JOBS / rate, 25 * relaxation_s)
-    settle_s = max(10 * mean_s, 8 * relaxation_s)
+    # Before one server long sojourns come in clusters: a percentile needs many of them, or it is too small.
+    run_s = max(JOBS / rate, (15 if servers > 1 else 300) * relaxation_s)
+    settle_s = max(10 * mean_s, 6 * relaxation_s)
     tree: Tree = {"arrivals": arrivals(rate), "duration": duration, **work}
     return scenario_of(name, agents=agents, work=tree, run_s=run_s, settle_s=settle_s)
 
@@ -87,7 +90,7 @@ def _central(name: str, text: str) -> Trial:
 def _bounded(name: str, text: str) -> Trial:
     scenario = _open(name, text, exponential(1.0), 1.0)
     scenario["groups"][GROUP]["queue"]["limit"] = int(number(r"# in system", text))
-    return Trial(scenario, {**LATENCIES, "reject": Mean(f"{WORK}.refused.share")})
+    return Trial(scenario, {**LATENCIES, "reject": Mean(f"{WORK}.refused.share")}, uses_controls=True)
 
 
 def _impatient(name: str, text: str) -> Trial:
@@ -99,7 +102,7 @@ def _impatient(name: str, text: str) -> Trial:
         "queue_mean": Mean("backlog.mean"),
         "p_wait": Mean(f"{WORK}.wait.share"),
     }
-    return Trial(scenario, figures)
+    return Trial(scenario, figures, uses_controls=True)
 
 
 def _lognormal(name: str, text: str) -> Trial:
@@ -147,7 +150,7 @@ def _batches(name: str, text: str) -> Trial:
     servers = agents["count"] * agents["slots"]
     relaxation_s = _relaxation_s(rate * size / servers, size / servers / 2)
     work = {"arrivals": {"batch": {"rate": f"{rate!r}/s", "size": size}}, "duration": exponential(1.0)}
-    run_s = max(JOBS / (rate * size), 25 * relaxation_s)
+    run_s = max(JOBS / (rate * size), 15 * relaxation_s)
     scenario = scenario_of(name, agents=agents, work=work, run_s=run_s, settle_s=10 + 8 * relaxation_s)
     return Trial(scenario, LATENCIES, uses_controls=True)
 
@@ -157,17 +160,17 @@ def _bursty(name: str, text: str) -> Trial:
     dwell = [number(r"dwell # s", text), number(r"dwell [\d.]+ s and # s", text)]
     arriving = {"bursty": {"rates": [f"{rate!r}/s" for rate in rates], "dwell": [f"{one!r} s" for one in dwell]}}
     work = {"arrivals": arriving, "duration": exponential(1.0)}
-    scenario = scenario_of(name, agents=slots_of(text), work=work, run_s=60 * sum(dwell) * 4, settle_s=20 * sum(dwell))
-    return Trial(scenario, {**LATENCIES, "rate_mean": Mean(f"{WORK}.rate")}, uses_controls=False, at_most=2_000)
+    scenario = scenario_of(name, agents=slots_of(text), work=work, run_s=240 * sum(dwell), settle_s=20 * sum(dwell))
+    return Trial(scenario, {**LATENCIES, "rate_mean": Mean(f"{WORK}.rate")}, uses_controls=True, at_most=2_000)
 
 
 def _closed(name: str, text: str) -> Trial:
     think = exponential(number(r"think # s", text))
     work = {"arrivals": {"closed": {"clients": int(number(r"# clients", text)), "think": think}}}
     scenario = scenario_of(
-        name, agents=slots_of(text), work={**work, "duration": exponential(1.0)}, run_s=10_000, settle_s=200
+        name, agents=slots_of(text), work={**work, "duration": exponential(1.0)}, run_s=5_000, settle_s=200
     )
-    return Trial(scenario, LATENCIES)
+    return Trial(scenario, LATENCIES, uses_controls=True)
 
 
 def _fast_and_slow(name: str, text: str) -> Trial:
@@ -188,7 +191,7 @@ def _fast_and_slow(name: str, text: str) -> Trial:
         "util_fast": Mean(f"{GROUP}.1.utilisation"),
         "util_slow": Mean(f"{GROUP}.2.utilisation"),
     }
-    return Trial(scenario, figures)
+    return Trial(scenario, figures, uses_controls=True)
 
 
 def _private(policy: str) -> Callable[[str, str], Trial]:
@@ -200,12 +203,13 @@ def _private(policy: str) -> Callable[[str, str], Trial]:
         chosen = f"power-of-{choices}" if policy == "power-of-d" else policy
         if policy == "power-of-d" and choices == 1:
             chosen = "random"
-        run_s = max(200.0, 40_000 / (agents * load), 30 / (1 - load) ** 2)
+        # A queue of one's own forgets as slowly as M/M/1 does; where the shorter of a few is chosen it forgets soon.
+        settle_s = 10 / (1 - load) if chosen.startswith("power") else 5 * _relaxation_s(load, 1.0)
+        run_s = max(JOBS / (agents * load), 100.0 if chosen.startswith("power") else 3 * settle_s)
         pool = {"count": agents, "slots": 1, "prefetch": WINDOW}
         work = {"arrivals": arrivals(agents * load), "duration": exponential(1.0)}
-        settle_s = 100.0 if policy == "power-of-d" else 10 / (1 - sqrt(load)) ** 2
         scenario = scenario_of(name, agents=pool, work=work, run_s=run_s, settle_s=settle_s, group={"policy": chosen})
-        return Trial(scenario, LATENCIES, uses_controls=True, at_least=6)
+        return Trial(scenario, LATENCIES, uses_controls=True)
 
     return trial
 
@@ -222,8 +226,14 @@ def _diurnal(name: str, text: str) -> Trial:
     }
     agents = {"count": 100, "slots": int(number(r"# slots", text)) // 100}
     work = {"arrivals": {"diurnal": shape}, "duration": exponential(mean_s)}
-    scenario = scenario_of(name, agents=agents, work=work, run_s=period_s, settle_s=period_s)
-    raise NotExpressedError(f"{scenario['name']}: the busy slots of each moment are not a figure")
+    # A ninth of the period to settle, so that the points of the timeline fall evenly into the window.
+    scenario = scenario_of(name, agents=agents, work=work, run_s=period_s, settle_s=period_s / 9)
+    figures: dict[str, Estimate] = {
+        "busy_mean": Mean("day.mean"),
+        "busy_peak": Mean("day.peak"),
+        "lag_s": Mean("day.lag"),
+    }
+    return Trial(scenario, figures, uses_controls=True)
 
 
 def _even(policy: str) -> Callable[[str, str], Trial]:
@@ -231,16 +241,23 @@ def _even(policy: str) -> Callable[[str, str], Trial]:
 
     def trial(name: str, text: str) -> Trial:
         jobs, agents = int(number(r"# jobs", text)), int(number(r"over # ", text))
-        # One job at a time, a second apart and done in a millisecond: every agent is idle when it is chosen.
-        work = {"arrivals": {"even": "1.0/s"}, "duration": "1 ms"}
+        # One job at a time. To be even in turn, agents are idle: each job is done in a millisecond. By chance it does
+        # not matter how many an agent has, so that none is ever done, which is less to simulate.
+        is_idle = policy == "round-robin"
+        work = {"arrivals": {"even": "1.0/s"}, "duration": "1 ms" if is_idle else "1 d"}
         scenario = scenario_of(
-            name, agents={"count": agents, "slots": 1}, work=work, run_s=jobs + 0.5, group={"policy": policy}
+            name,
+            agents={"count": agents, "slots": 1 if is_idle else jobs},
+            work=work,
+            run_s=jobs + 0.5,
+            finish_s=1.0,
+            group={"policy": policy},
         )
         figures: dict[str, Estimate] = {
             "sd": RootMeanSquare(f"{GROUP}.evenness.sd"),
             "max_minus_min": Mean(f"{GROUP}.evenness.spread"),
         }
-        return Trial(scenario, figures, at_most=4_000)
+        return Trial(scenario, figures, at_most=4_000, at_least=MANY if policy == "random" else 10, at_first=MANY)
 
     return trial
 

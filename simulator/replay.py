@@ -5,20 +5,22 @@ and the digest of what each group ordered is held against the one that was writt
 is not replayed, and said.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from broker.dispatch.batch import Batch, Batcher
-from broker.dispatch.messages import Effects
+from broker.dispatch.dispatcher import Dispatcher
+from broker.dispatch.messages import Effects, Event
 from broker.dispatch.model import GroupNo
 from broker.dispatch.snapshot import Snapshot, restore, shape
 from broker.dispatch.vocabulary import EVENTS, OPAQUE, OTHERS
 from broker.journal.codec import Codec
 from broker.journal.segment import Head, JournalError, Line, SegmentReader, segments_of, shape_of
 
+Posted = tuple[GroupNo, Event]
 NOTED_MAX: Final = 20
 """So many differences are named; all are counted."""
 
@@ -43,12 +45,22 @@ class Report:
             self.notes.append(text)
 
 
-def replay(folder: Path) -> Report:
+class Listener(Protocol):
+    """Hears a journal while it is replayed."""
+
+    def on_group(self, group: GroupNo, dispatcher: Dispatcher) -> None:
+        """A group is as it was here: where a segment begins, and where the group was added."""
+
+    def on_turn(self, at_us: int, events: Sequence[Posted], batch: Batch) -> None:
+        """A turn was done again."""
+
+
+def replay(folder: Path, listener: Listener | None = None) -> Report:
     """Put every segment of the journal in `folder` through the dispatcher. Raises JournalError: it cannot be read."""
     report = Report()
     for path in segments_of(folder):
         reader = SegmentReader(path)
-        replayer = _Replayer(path.name, report)
+        replayer = _Replayer(path.name, report, listener)
         replayer.run(reader.lines())
         report.segments += 1
         if reader.damage:
@@ -66,9 +78,10 @@ class _DivergedError(Exception):
 class _Replayer:
     """One segment."""
 
-    def __init__(self, name: str, report: Report) -> None:
+    def __init__(self, name: str, report: Report, listener: Listener | None) -> None:
         self._name = name
         self._report = report
+        self._listener = listener
         self._codec = Codec(EVENTS, OTHERS, OPAQUE)
         self._batcher = Batcher(0)
         self.has_ended = False
@@ -131,7 +144,10 @@ class _Replayer:
         random = Random()
         random.setstate((version, tuple(state), gauss))
         group = GroupNo(said["group"])
-        self._batcher.add(group, restore(Snapshot(group, said["epoch"], gathered), random))
+        dispatcher = restore(Snapshot(group, said["epoch"], gathered), random)
+        self._batcher.add(group, dispatcher)
+        if self._listener is not None:
+            self._listener.on_group(group, dispatcher)
 
     def _turn(self, at_us: int, lag_us: int, events: list[Any], digests: dict[str, str]) -> None:
         given = [(GroupNo(group), self._codec.event(plain)) for group, plain in events]
@@ -141,6 +157,8 @@ class _Replayer:
             raise _DivergedError(f"at {at_us} us the dispatcher cannot follow: {error!r}") from error
         self._report.events += len(given)
         self._compare(batch, digests)
+        if self._listener is not None:
+            self._listener.on_turn(at_us, given, batch)
         if batch.seq:
             self._batcher.committed()
 

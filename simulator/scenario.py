@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from broker.dispatch.model import OnLoss, Spread
-from simulator.incidents import Incident, Random, RollingUpgrade, Scripted, label_of
-from simulator.laws import Arrivals, ConstantLaw, Law, QuantileLaw
+from simulator.incidents import Incident
+from simulator.laws import Arrivals, ConstantLaw, Law, QuantileLaw, Trace
 from simulator.model import Above, Count, Model, Money, Name, Seconds, Share, Whole
 from simulator.units import nearest
 
@@ -38,7 +38,7 @@ class Pool(Model):
     slots: Count = 4
     prefetch: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     speed: Above = 1.0
-    spread: tuple[str, ...] = ("zone-a",)
+    spread: Annotated[tuple[str, ...], Field(min_length=1)] = ("zone-a",)
     labels: tuple[str, ...] = ()
     rank: Annotated[int, Field(ge=0, le=1_000)] = 0
     backoff: Literal["mesh", "grpc"] = "mesh"
@@ -48,7 +48,8 @@ class Autoscale(Model):
     """Agents follow the load: of the first pool, between `least` and `most`, looked at `every` so often.
 
     Wanted are as many slots as jobs hold or wait for, over `target`. New agents work after `delay`; after each change
-    nothing is changed for `cooldown`. Those that go drain themselves first.
+    nothing is changed for `cooldown`. Agents go only as far as no look within `patience` wanted more, as a moment of
+    little work is no trend; those that go drain themselves first.
     """
 
     least: Annotated[int, Field(ge=0, le=100_000)]
@@ -57,6 +58,7 @@ class Autoscale(Model):
     every: Annotated[Seconds, Field(gt=0)] = 30.0
     delay: Seconds = 60.0
     cooldown: Seconds = 120.0
+    patience: Seconds = 300.0
 
     @model_validator(mode="after")
     def _is_ordered(self) -> Self:
@@ -124,6 +126,10 @@ class Network(Model):
     broker_zone: str = "zone-a"
     same_zone: QuantileLaw = Law.model_validate({"constant": "0.5 ms"})
     other_zone: QuantileLaw = Law.model_validate({"lognormal": {"p50": "2 ms", "p99": "15 ms"}})
+    submit: QuantileLaw = Law(constant=0.0)
+    """From when a program submits a job until the broker has it."""
+    loss: Annotated[Share, Field(le=0.5)] = 0.0
+    """This share of what is sent is lost on every line, and sent again as TCP does."""
 
 
 class Fidelity(StrEnum):
@@ -162,9 +168,13 @@ class Commits(Model):
 
 
 class Broker(Model):
-    """How the broker is modelled, and its settings for liveness (see docs/reference/settings.md)."""
+    """How the broker is modelled, and its settings for liveness (see docs/reference/settings.md).
+
+    With a `profile` costs, commits, network and what agents add are as it says, where the scenario does not.
+    """
 
     fidelity: Fidelity = Fidelity.BROKER
+    profile: Trace | None = None
     heartbeat: Annotated[Seconds, Field(gt=0)] = 2.0
     idle_heartbeat: Annotated[Seconds, Field(gt=0)] = 5.0
     suspect: Annotated[Seconds, Field(gt=0)] = 6.0
@@ -183,6 +193,15 @@ class Broker(Model):
         if not self.heartbeat < self.suspect <= self.lease:
             raise ValueError("heartbeat < suspect <= lease is wanted: give `suspect` and `lease` with `heartbeat`")
         return self
+
+
+class AgentHost(Model):
+    """What every agent adds to a job besides running it: taking it from its stream, starting it, saying that it ended.
+
+    Not at `exact`.
+    """
+
+    overhead: QuantileLaw = Law(constant=0.0)
 
 
 class Statistics(Model):
@@ -209,6 +228,7 @@ class Scenario(Model):
     work: dict[Name, Work] = Field(default_factory=dict)
     network: Network = Network()
     broker: Broker = Broker()
+    agent: AgentHost = AgentHost()
     faults: tuple[Incident, ...] = ()
     objectives: tuple[str, ...] = ()
     cost: Cost | None = None
@@ -226,50 +246,10 @@ class Scenario(Model):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        for name, work in self.work.items():
-            if work.group not in self.groups:
-                raise ValueError(f"work `{name}`: there is no group `{work.group}`; {nearest(work.group, self.groups)}")
-        twice = set(self.work) & set(self.groups)
-        if twice:
-            raise ValueError(f"`{min(twice)}` is both a group and work; figures need different names")
-        for number, incident in enumerate(self.faults, 1):
-            try:
-                self._check(incident)
-            except ValueError as error:
-                raise ValueError(f"fault {number} ({label_of(incident)}): {error}") from error
-        _check_overlaps(self.faults)
+        from simulator.contradictions import check  # it knows scenarios
+
+        check(self)
         return self
-
-    def _check(self, incident: Incident) -> None:
-        if isinstance(incident, Scripted) and incident.at >= self.end_s:
-            raise ValueError(f"it begins at {incident.at:g} s, the run ends at {self.end_s:g} s")
-        zone_of = incident.random == "zone-down" if isinstance(incident, Random) else False
-        for field in ("crash", "hang", "drain", "partition", "reconnect_herd", "certificate_wave", "slow", "delay"):
-            for word in getattr(incident, field, ()):
-                self._check_agents(word)
-        if isinstance(incident, Random):
-            for word in incident.agents:
-                if zone_of and word != "all" and word not in self.zones:
-                    raise ValueError(f"there is no zone `{word}`; {nearest(word, self.zones)}")
-                self._check_agents(word)
-        zone, upgraded, poison = (getattr(incident, key, None) for key in ("zone_down", "rolling_upgrade", "poison"))
-        for word, known in ((zone, self.zones), (upgraded, self.groups), (poison, self.work)):
-            if word is not None and word not in known:
-                raise ValueError(f"`{word}` is not there; {nearest(word, known)}")
-        exact_only = ("partition", "hang", "delay", "heartbeat_loss", "store_stall")
-        is_hang = isinstance(incident, Random) and incident.random == "hang"
-        if self.broker.fidelity is Fidelity.EXACT and (
-            is_hang or any(getattr(incident, key, None) for key in exact_only)
-        ):
-            raise ValueError("this needs a network: choose `fidelity: network`, `broker` or `wire`")
-        if isinstance(incident, RollingUpgrade) and incident.each <= 0:
-            raise ValueError("`each` must be above 0")
-
-    def _check_agents(self, word: str) -> None:
-        try:
-            list(agents_named(self, word))
-        except LookupError as error:
-            raise ValueError(str(error.args[0])) from error
 
     def changed(self, changes: Mapping[str, object]) -> "Scenario":
         """The scenario with other values under `key.path` names. Raises ChangeError."""
@@ -280,8 +260,9 @@ class Scenario(Model):
             _set(tree, path, value)
         try:
             return Scenario.model_validate(tree)
-        except ValueError as error:
-            raise ChangeError(f"{', '.join(f'{path}={value}' for path, value in changes.items())}: {error}") from error
+        except ValidationError as error:
+            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise ChangeError(f"{', '.join(f'{path}={value}' for path, value in changes.items())}: {wrong}") from error
 
     def resolved(self) -> dict[str, Any]:
         """The scenario as a file would say it, with every default written out."""
@@ -316,17 +297,6 @@ def places_of(group: Group) -> Iterator[tuple[Pool, str]]:
     for pool in group.agents:
         for index in range(pool.count):
             yield pool, pool.spread[index % len(pool.spread)]
-
-
-def _check_overlaps(faults: tuple[Incident, ...]) -> None:
-    """The same thing cannot begin where it has not ended."""
-    over: dict[str, float] = {}
-    scripted = [incident for incident in faults if isinstance(incident, Scripted)]
-    for incident in sorted(scripted, key=lambda one: one.at):
-        label = label_of(incident)
-        if incident.at < over.get(label, 0.0):
-            raise ValueError(f"`{label}` at {incident.at:g} s begins before the one before has ended")
-        over[label] = incident.at + incident.lasts_s
 
 
 def _set(tree: Any, path: str, value: object) -> None:

@@ -3,10 +3,11 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from io import StringIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -14,14 +15,21 @@ from ruamel.yaml.error import MarkedYAMLError
 
 from broker.errors import ConfigError
 from simulator.incidents import KINDS
+from simulator.objectives import ObjectiveError, check_names
+from simulator.objectives import parse as parse_objective
+from simulator.profile import ProfileError, fill_in
 from simulator.scenario import Scenario
 from simulator.streams import Streams
+from simulator.summary import AGENT_FIGURES_MAX
 from simulator.units import nearest
 from simulator.workload import arrivals_us
 
 BYTES_MAX: Final = 4 << 20
-_OF: Final = re.compile(r"(?:fault (?P<fault>\d+) |work `(?P<work>[^`]+)`:)")
+NODES_MAX: Final = 100_000
+DEPTH_MAX: Final = 30
+_OF: Final = re.compile(r"(?:fault (?P<fault>\d+) |work `(?P<work>[^`]+)`:|group `(?P<group>[^`]+)`:)")
 _Step = str | int
+_Refuse = Callable[[Sequence[_Step], Exception | str], NoReturn]
 
 
 class ScenarioError(ConfigError):
@@ -48,17 +56,18 @@ def parse(text: str, name: str = "scenario", folder: Path = Path()) -> Scenario:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark is not None else 1
-        raise ScenarioError(f"{name}:{line}: {error.problem or error.context}") from error
+        problem = str(error.problem or error.context).split(" with value")[0]
+        raise ScenarioError(f"{name}:{line}: {problem}") from error
     if not isinstance(tree, dict):
         raise ScenarioError(f"{name}:1: a scenario is a mapping: horizon, groups, work ...; `mesh-sim init` writes one")
-    plain = _plain(tree)
+    plain = _plain(tree, _Budget(name))
+    fill_in(plain, folder, partial(_refuse_profile, name, tree))
     try:
-        _pin_traces(plain, folder)
+        _pin_traces(plain, folder, partial(_refuse, name, tree))
         scenario = Scenario.model_validate(plain)
-        _try_arrivals(scenario, name, tree)
+        _try_arrivals(scenario, partial(_refuse, name, tree))
+        _try_objectives(scenario, partial(_refuse, name, tree))
         return scenario
-    except OSError as error:
-        raise ScenarioError(f"{name}: a trace cannot be read: {error}") from error
     except ValidationError as error:
         lines = sorted({_line_of(name, tree, dict(one)) for one in error.errors()}, key=_number_in)
         raise ScenarioError("\n".join(lines)) from error
@@ -84,35 +93,89 @@ def schema() -> dict[str, Any]:
     }
 
 
-def _try_arrivals(scenario: Scenario, name: str, tree: Any) -> None:
+def _refuse_profile(name: str, tree: Any, path: list[str], error: ProfileError) -> None:
+    """Raise ScenarioError for a place that names a profile which cannot be used."""
+    _refuse(name, tree, path, error)
+
+
+def _refuse(name: str, tree: Any, path: Sequence[_Step], error: Exception | str) -> NoReturn:
+    """Raise ScenarioError for a place of the file."""
+    *_, line = [1, *(at for _, at in _walk(tree, path))]
+    raise ScenarioError(f"{name}:{line}: {'.'.join(map(str, path))}: {error}")
+
+
+def _try_arrivals(scenario: Scenario, refuse: _Refuse) -> None:
     """Read traces and cron entries, whose faults show only then. Raises ScenarioError."""
     for work, one in scenario.work.items():
         try:
             for _ in arrivals_us(one.arrivals, Streams(0, 0), 1, 1):
                 break
         except (ConfigError, UnicodeDecodeError) as error:
-            line = [at for _, at in _walk(tree, ["work", work, "arrivals"])][-1]
-            raise ScenarioError(f"{name}:{line}: work.{work}.arrivals: {error}") from error
+            refuse(["work", work, "arrivals"], error)
 
 
-def _pin_traces(tree: dict[str, Any], folder: Path) -> None:
+def _try_objectives(scenario: Scenario, refuse: _Refuse) -> None:
+    """Refuse objectives that are none, or name nothing. Raises ScenarioError."""
+    if not scenario.objectives:
+        return
+    known = figures_of(scenario)
+    for number, text in enumerate(scenario.objectives):
+        try:
+            check_names([parse_objective(text)], known)
+        except ObjectiveError as error:
+            refuse(["objectives", number], error)
+
+
+def figures_of(scenario: Scenario) -> set[str]:
+    """The names of all figures that a run of the scenario has: those of a moment of it, without its faults."""
+    from simulator.world import simulate
+
+    tree = scenario.resolved()
+    tree |= {"faults": [], "objectives": [], "horizon": {"run": "1 ms", "finish": 0}}
+    tree["broker"]["fidelity"] = "exact"
+    for group in tree["groups"].values():
+        group.pop("need", None)
+        for pool in group["agents"]:  # large groups have the same figures, whatever their size
+            pool["count"] = min(pool["count"], AGENT_FIGURES_MAX + 1)
+    return set(simulate(Scenario.model_validate(tree), seed=0).figures)
+
+
+def _pin_traces(tree: dict[str, Any], folder: Path, refuse: _Refuse) -> None:
     """Name traces by their whole path and content, so that results are kept under what was read."""
     work = tree.get("work")
-    for one in work.values() if isinstance(work, dict) else ():
+    for name, one in work.items() if isinstance(work, dict) else ():
         arrivals = one.get("arrivals") if isinstance(one, dict) else None
         trace = arrivals.get("trace") if isinstance(arrivals, dict) else None
         file = trace.get("file") if isinstance(trace, dict) else trace
         if isinstance(arrivals, dict) and isinstance(file, str):
             path = (folder / file).resolve()
-            arrivals["trace"] = {"file": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            try:
+                arrivals["trace"] = {"file": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            except OSError as error:
+                refuse(["work", name, "arrivals", "trace"], f"{path} cannot be read: {error.strerror}")
 
 
-def _plain(node: Any) -> Any:
+class _Budget:
+    """How much of a file is read: aliases of aliases of aliases would be more than any memory holds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._left = NODES_MAX
+
+    def spend(self, depth: int) -> None:
+        """One more node. Raises ScenarioError."""
+        self._left -= 1
+        if self._left < 0 or depth > DEPTH_MAX:
+            raise ScenarioError(f"{self._name}:1: more than {NODES_MAX} values, or {DEPTH_MAX} deep: no scenario")
+
+
+def _plain(node: Any, budget: _Budget, depth: int = 0) -> Any:
     """The tree without what it knows of lines."""
+    budget.spend(depth)
     if isinstance(node, dict):
-        return {str(key): _plain(value) for key, value in node.items()}
+        return {str(key): _plain(value, budget, depth + 1) for key, value in node.items()}
     if isinstance(node, list):
-        return [_plain(value) for value in node]
+        return [_plain(value, budget, depth + 1) for value in node]
     if isinstance(node, bool) or node is None:
         return node
     return next((kind(node) for kind in (int, float, str) if isinstance(node, kind)), str(node))
@@ -123,7 +186,8 @@ def _line_of(name: str, tree: Any, error: dict[str, Any]) -> str:
     path, message = list(error["loc"]), str(error["msg"]).removeprefix("Value error, ")
     of = _OF.match(message)
     if of is not None and not path:
-        path = ["faults", int(of["fault"]) - 1] if of["fault"] else ["work", of["work"]]
+        of_name = ["work", of["work"]] if of["work"] else ["groups", of["group"]]
+        path = ["faults", int(of["fault"]) - 1] if of["fault"] else of_name
     where = ".".join(str(step) for step, _ in _walk(tree, path))
     if error["type"] == "extra_forbidden":
         message = f"unknown key `{path[-1]}`; {nearest(str(path[-1]), _keys_at(path[:-1]))}"

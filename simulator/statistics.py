@@ -9,7 +9,7 @@ What has no mean is not averaged: a backlog that grows makes every figure a matt
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, isfinite, isinf, sqrt
 from typing import Final
 
 LEVEL: Final = 0.95
@@ -18,6 +18,9 @@ STAYS: Final = 3
 UNSTABLE_SHARE: Final = 0.005
 """Growth below this share of the throughput is not called unstable: a long queue breathes."""
 SIGMAS: Final = 3.0
+ALIKE: Final = 2.0
+"""Replications that spread by more than so many times what counts do are not all of one kind."""
+NEARLY_ALL: Final = 0.9
 
 
 @dataclass(slots=True, frozen=True)
@@ -46,9 +49,10 @@ class Interval:
     def is_precise(self, precision: float, scale: float = 0.0) -> bool:
         """Whether the half width is at most the share `precision` of the mean, or of `scale` where that is larger.
 
-        The scale is the bound of an objective: 10 % of a latency of 0.1 s says enough about a bound of 2 s.
+        The scale is the bound of an objective: 10 % of a latency of 0.1 s says enough about a bound of 2 s. A mean that
+        is infinite stays so, whatever else is seen.
         """
-        return self.half_width <= precision * max(abs(self.mean), abs(scale))
+        return isinf(self.mean) or self.half_width <= precision * max(abs(self.mean), abs(scale))
 
 
 def interval(values: Sequence[float], level: float = LEVEL) -> Interval:
@@ -77,7 +81,12 @@ def paired(first: Sequence[float], second: Sequence[float], level: float = LEVEL
     Raises:
         ValueError: the lengths differ, or there are no values.
     """
-    return interval([after - before for before, after in zip(first, second, strict=True)], level)
+    return interval([difference(before, after) for before, after in zip(first, second, strict=True)], level)
+
+
+def difference(before: float, after: float) -> float:
+    """`after - before`; what is the same on both sides does not differ, even where it is infinite."""
+    return 0.0 if before == after else after - before
 
 
 def controlled(
@@ -88,10 +97,12 @@ def controlled(
     A day with more work than expected has longer queues, and how much more work it had is known exactly. Regression on
     the controls takes that part out (Lavenberg and Welch 1981): the mean stays the mean, the interval narrows.
     `controls` has a sequence for each control, with a value for each of `values`. Controls that hardly vary are left
-    out; with too few values for a regression the plain interval is given.
+    out; with too few values for a regression, or where one is infinite, the plain interval is given.
     """
     import numpy as np
 
+    if not all(map(isfinite, values)):
+        return interval(values, level)
     spread = [(np.asarray(one) - centre) for one, centre in zip(controls, expected, strict=True)]
     used = [column for column in spread if float(np.std(column)) > 1e-9 * (1e-9 + float(np.max(np.abs(column))))]
     n, degrees = len(values), len(values) - 1 - len(used)
@@ -192,18 +203,29 @@ class StoppingRule:
 class Growth:
     """How fast the backlog grew, in jobs a second, beside the jobs a second that were finished.
 
-    `noise_per_s` is the standard error that a balanced queue would show: its backlog is a random walk.
+    `noise_per_s` is the standard error that a balanced queue would show: its backlog is a random walk. `spread_per_s`
+    is the one that the replications do show (0 for a single one), `low_per_s` the lower end of their interval, and
+    `often` the share of them in which it grew by more than is too little to matter.
     """
 
     per_s: float
     throughput_per_s: float
     noise_per_s: float
+    spread_per_s: float = 0.0
+    low_per_s: float = inf
+    often: float = 1.0
 
     @property
     def is_unstable(self) -> bool:
-        """Whether the growth is neither chance nor too small to matter."""
+        """Whether the growth is neither chance nor too small to matter.
+
+        Replications that differ by more than counts do (bursts: one ends in one, another does not) are taken at their
+        word: then the lower end of their own interval has to be above the floor, too, and nearly all have to grow. The
+        mean alone will not do: bursts that end in some of them always leave one that is above 0.
+        """
         floor = max(SIGMAS * self.noise_per_s, UNSTABLE_SHARE * self.throughput_per_s)
-        return self.per_s > floor
+        is_alike = self.spread_per_s <= ALIKE * self.noise_per_s
+        return self.per_s > floor and (is_alike or (self.low_per_s > floor and self.often >= NEARLY_ALL))
 
     def __str__(self) -> str:
         return f"UNSTABLE: backlog grows {self.per_s:.2g} jobs/s"
@@ -219,5 +241,10 @@ def growth_of(runs: Sequence[tuple[float, int, float]]) -> Growth:
     if seconds <= 0:
         return Growth(0.0, 0.0, 0.0)
     throughput = sum(jobs for _, jobs, _ in runs) / seconds
-    mean = sum(growth for growth, _, _ in runs) / len(runs)
-    return Growth(mean, throughput, sqrt(2 * throughput / seconds))
+    noise = sqrt(2 * throughput / seconds)
+    growths = [growth for growth, _, _ in runs]
+    if len(growths) == 1:
+        return Growth(growths[0], throughput, noise)
+    n, seen = len(growths), interval(growths)
+    often = sum(growth > UNSTABLE_SHARE * throughput for growth in growths) / n
+    return Growth(seen.mean, throughput, noise, _deviation(growths) / sqrt(n), seen.low, often)

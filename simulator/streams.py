@@ -7,6 +7,7 @@ replications share nothing. Numbers are drawn in blocks: one call of numpy for t
 
 from collections.abc import Callable, Iterator
 from enum import IntEnum
+from itertools import chain, repeat
 from math import exp, log, sqrt
 from typing import Any, Final, TypeVar
 
@@ -16,6 +17,8 @@ import numpy.typing as npt
 from simulator.laws import Law
 
 BLOCK: Final = 4_096
+BLOCK_FIRST: Final = 64
+"""A stream begins with a small block and doubles it: most agents draw few numbers."""
 SECOND_US: Final = 1_000_000
 Z99: Final = 2.3263478740408408
 """The 99th percentile of the standard normal distribution."""
@@ -37,6 +40,9 @@ class Stream(IntEnum):
     BEATS = 9
     DISPATCHER = 10
     THINKING = 11
+    SUBMITTING = 12
+    OVERHEAD = 13
+    LOSS = 14
 
 
 class Streams:
@@ -58,7 +64,7 @@ class Streams:
     def times_us(self, law: Law, stream: Stream, entity: int = 0) -> Iterator[int]:
         """Durations after the law, in whole microseconds."""
         if law.constant is not None:
-            return _for_ever(round(law.constant * SECOND_US))
+            return repeat(round(law.constant * SECOND_US))
         draw = seconds_drawn(law, self.generator(stream, entity))
         return _blocks(lambda size: np.rint(draw(size) * SECOND_US).astype(np.int64))
 
@@ -67,13 +73,16 @@ Number = TypeVar("Number", np.float64, np.int64)
 
 
 def _blocks(draw: Callable[[int], npt.NDArray[Number]]) -> Iterator[Any]:
-    while True:
-        yield from draw(BLOCK).tolist()
+    # A chain of lists is walked in C; a generator would be woken for each number.
+    return chain.from_iterable(draw(size).tolist() for size in _sizes())
 
 
-def _for_ever(value: int) -> Iterator[int]:
-    while True:
-        yield value
+def _sizes() -> Iterator[int]:
+    size = BLOCK_FIRST
+    while size < BLOCK:
+        yield size
+        size *= 2
+    yield from repeat(BLOCK)
 
 
 class Uniform:

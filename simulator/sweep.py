@@ -7,15 +7,17 @@ goes on at the point where it stopped, because each replication was filed.
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from math import isfinite
 from typing import Final
 
 from pydantic import BaseModel
 
 from broker.errors import ConfigError
-from simulator.experiments import Laboratory, Plan, Question, Series
+from simulator.experiments import Laboratory, Plan, Progress, Question, Series
 from simulator.objectives import Judgement
+from simulator.settling import left_out, look
 from simulator.statistics import LEVEL
 
 POINTS_MAX: Final = 10_000
@@ -105,6 +107,11 @@ class Sweep:
         """Whether somebody interrupted it."""
         return len(self.series) < self.asked or any(series.partial for series in self.series)
 
+    @property
+    def has_settled(self) -> bool:
+        """Whether every point that has figures had forgotten its empty start."""
+        return all(series.has_settled or series.growth.is_unstable for series in self.series)
+
     def judgements(self, plan: Plan) -> list[Judgement]:
         """Of all points that have figures."""
         return [
@@ -131,7 +138,7 @@ def sweep(
     series: list[Series] = []
     try:
         for number, changes in enumerate(points):
-            found = laboratory.replicate(Question(scenario, seed, changes), plan, partial(progress, number))
+            found = _point(laboratory, Question(scenario, seed, changes), plan, partial(progress, number))
             series.append(found)
             if found.partial:
                 break
@@ -139,6 +146,19 @@ def sweep(
         if not series:
             raise
     return Sweep(tuple(series), len(points))
+
+
+def _point(laboratory: Laboratory, question: Question, plan: Plan, progress: Progress) -> Series:
+    """One point, without its warm-up."""
+    found = look(laboratory, question, plan, progress)
+    asked = Question(question.scenario, question.seed, left_out(question, found))
+    series = laboratory.replicate(asked, plan, progress)
+    return replace(series, question=question, has_settled=found is None or found.has_settled)
+
+
+def _finite(value: float) -> float | None:
+    """A backlog that never drained has no number in JSON."""
+    return value if isfinite(value) else None
 
 
 def row_of(series: Series, plan: Plan, level: float = LEVEL) -> dict[str, object]:
@@ -154,7 +174,7 @@ def row_of(series: Series, plan: Plan, level: float = LEVEL) -> dict[str, object
     }
     if not growth.is_unstable:
         row["figures"] = {
-            name: {"value": seen.mean, "half_width": seen.half_width if seen.n > 1 else None, "n": seen.n}
+            name: {"value": _finite(seen.mean), "half_width": _finite(seen.half_width), "n": seen.n}
             for name, seen in series.intervals(level).items()
         }
         row["objectives"] = [judgement.as_json() for judgement in series.judge(plan.objectives, level)]

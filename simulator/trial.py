@@ -1,13 +1,16 @@
 """One case of the truth table as something to run: a scenario, and how each figure is read off its replications."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import sqrt
 from typing import Any, Final, Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from broker.errors import ConfigError
 from simulator.experiments import Outcome
-from simulator.statistics import Interval, controlled, deviation
+from simulator.statistics import Interval, controlled, deviation, interval
 
 Tree = dict[str, Any]
 """A scenario as a file would say it."""
@@ -28,15 +31,50 @@ class Evidence:
     outcomes: Sequence[Outcome]
     controls: Mapping[str, float]
     level: float
+    variances: Mapping[str, float] = field(default_factory=dict)
+    """Of those controls that have a known one."""
 
     def values(self, figure: str) -> list[float]:
         """One for each replication."""
         return [outcome.figures[figure] for outcome in self.outcomes]
 
-    def mean(self, values: Sequence[float]) -> Interval:
-        """The interval of the mean of one value for each replication, by the controls where there are any."""
-        columns = [self.values(name) for name in self.controls]
-        return controlled(values, columns, list(self.controls.values()), self.level)
+    def mean(self, values: Sequence[float], figure: str = "") -> Interval:
+        """The interval of the mean of one value for each replication, by the controls where there are any.
+
+        No more controls than a third of the replications: each costs a degree of freedom. That which is like the
+        figure goes first, then those that say most; one that is the figure itself would say what it is asked.
+        """
+        alike = twin_of(figure, self.controls)
+        others = [name for name in self.controls if not is_the_same(values, self.values(name))]
+        used = sorted(others, key=lambda name: name != alike)[: len(values) // 3]
+        return controlled(
+            values, [self.values(name) for name in used], [self.controls[name] for name in used], self.level
+        )
+
+
+TWINS: Final = {
+    "wait.mean": "neighbour.wait",
+    "wait.share": "neighbour.waits",
+    "latency.mean": "neighbour.sojourn",
+    "latency.p95": "neighbour.tail.p95",
+    "latency.p99": "neighbour.tail.p99",
+    "backlog.mean": "neighbour.wait",
+    "attempts.over3": "restarts.tried",
+}
+
+
+def twin_of(figure: str, controls: Mapping[str, float]) -> str:
+    """The control that is to a neighbour what the figure is to the case, if there is one: of its work, or of all."""
+    work, _, rest = figure.partition(".")
+    named = TWINS.get(rest) or TWINS.get(figure)
+    return next((name for name in (f"control.{work}.{named}", f"control.{named}") if name in controls), "")
+
+
+def is_the_same(values: Sequence[float], control: Sequence[float]) -> bool:
+    """Whether a control is a figure in another scale."""
+    if min(values) == max(values) or min(control) == max(control):
+        return False
+    return abs(float(np.corrcoef(values, control)[0, 1])) > 1 - 1e-6
 
 
 class Estimate(Protocol):
@@ -56,7 +94,22 @@ class Mean:
     factor: float = 1.0
 
     def __call__(self, evidence: Evidence) -> Interval:
-        return evidence.mean([(value + self.shift) * self.factor for value in evidence.values(self.figure)])
+        values = [(value + self.shift) * self.factor for value in evidence.values(self.figure)]
+        return evidence.mean(values, self.figure)
+
+
+@dataclass(slots=True, frozen=True)
+class InverseMean:
+    """One over the mean of one over a figure: the mean time between events that were counted over a fixed time.
+
+    The mean of such times themselves would be too long, the more so the fewer events a replication has.
+    """
+
+    figure: str
+
+    def __call__(self, evidence: Evidence) -> Interval:
+        seen = evidence.mean([1 / value for value in evidence.values(self.figure)])
+        return Interval(1 / seen.mean, seen.half_width / seen.mean**2, seen.n, evidence.level)
 
 
 @dataclass(slots=True, frozen=True)
@@ -72,24 +125,59 @@ class RootMeanSquare:
 
 
 @dataclass(slots=True, frozen=True)
-class Deviation:
-    """The standard deviation of one figure over the replications."""
+class ExplainedDeviation:
+    """The standard deviation of one figure over the replications, where controls of known variance explain most of it.
+
+    How the figure answers to each control is estimated, and so is the rest; how much the controls vary is known.
+    """
 
     figure: str
 
     def __call__(self, evidence: Evidence) -> Interval:
-        return deviation(evidence.values(self.figure), evidence.level)
+        columns = [evidence.values(name) for name in evidence.variances]
+        return explained_deviation(
+            evidence.values(self.figure), columns, [*evidence.variances.values()], evidence.level
+        )
+
+
+def explained_deviation(
+    values: Sequence[float], controls: Sequence[Sequence[float]], variances: Sequence[float], level: float
+) -> Interval:
+    """The deviation of `values`: what independent controls of known variance explain, and the rest; by the jackknife.
+
+    With too few values for a regression, or no controls, it is the plain deviation.
+    """
+    n, degrees = len(values), len(values) - 2 - len(controls)
+    if not controls or degrees < 1:
+        return deviation(values, level)
+    design = np.column_stack([np.ones(n), *(np.asarray(column) for column in controls)])
+    target = np.asarray(values, dtype=float)
+
+    def whole(kept: npt.NDArray[np.bool_]) -> float:
+        rows, wanted = design[kept], target[kept]
+        slopes = np.linalg.lstsq(rows, wanted, rcond=None)[0]
+        left = wanted - rows @ slopes
+        rest = float(left @ left) / (len(wanted) - 1 - len(controls))
+        return sqrt(rest + float((slopes[1:] ** 2 * np.asarray(variances)).sum()))
+
+    every = whole(np.ones(n, bool))
+    parts = [n * every - (n - 1) * whole(np.arange(n) != left_out) for left_out in range(n)]
+    return Interval(every, interval(parts, level).half_width, n, level)
 
 
 @dataclass(slots=True, frozen=True)
 class Trial:
-    """What to run for a case. `figures` are named as in the table; `uses_controls` for queues of independent work."""
+    """What to run for a case. `figures` are named as in the table; `uses_controls` where chance can be told apart.
+
+    `at_least` replications always run (in the quick run no more than `at_first`), `at_most` never more.
+    """
 
     scenario: Tree
     figures: Mapping[str, Estimate]
     uses_controls: bool = False
     at_least: int = 10
     at_most: int = 400
+    at_first: int = 6
 
 
 @dataclass(slots=True, frozen=True)
@@ -98,8 +186,6 @@ class Sizing:
 
     scenario: Tree
     zones: int
-    guesses: Mapping[bool, int]
-    """Where the search begins, for equal zones and for any."""
     figures: Mapping[str, tuple[bool, str]]
     """Name in the table: (equal zones, `agents` or `agents_left`)."""
 
@@ -111,14 +197,16 @@ def scenario_of(
     work: Tree | None,
     run_s: float,
     settle_s: float = 0.0,
+    finish_s: float | None = None,
     group: Tree | None = None,
     **rest: object,
 ) -> Tree:
     """A scenario of one group at exact fidelity, unless `rest` says otherwise."""
+    finish = {} if finish_s is None else {"finish": f"{finish_s!r} s"}
     tree: Tree = {
         "version": 1,
         "name": name,
-        "horizon": {"settle": f"{settle_s!r} s" if settle_s else 0, "run": f"{run_s!r} s"},
+        "horizon": {"settle": f"{settle_s!r} s" if settle_s else 0, "run": f"{run_s!r} s", **finish},
         "groups": {GROUP: {"agents": agents, "queue": {"limit": 1_000_000, "ageing": 0}, **(group or {})}},
         "work": {WORK: {"group": GROUP, **work}} if work else {},
         "broker": {"fidelity": "exact"},

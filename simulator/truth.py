@@ -2,106 +2,43 @@
 
 A figure passes when its whole interval lies within the bound around the truth and half its width is at most a third of
 the bound, so that neither a wrong simulation nor an unprecise one passes. A case that cannot be expressed is listed as
-skipped with the reason. `simulator/truth/queueing.json` is the table; further files of the same form may be given,
-whose cases may also carry their own `scenario` and `figures` (name in the table: name in the simulation).
+skipped with the reason. The table itself is `simulator.truth_table`.
 """
 
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from math import ceil, inf, isfinite
-from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import numpy as np
 
-from broker.errors import ConfigError
 from simulator import controls
-from simulator.experiments import Laboratory, Outcome, Plan, Question, Run, Series
+from simulator.backends import Backend, Serial
+from simulator.experiments import Laboratory, Outcome, Plan, Question, Run, Series, Simulate
 from simulator.fault_trials import KINDS as FAULT_KINDS
+from simulator.neighbours import swing_of
 from simulator.objectives import parse
+from simulator.queue_controls import ticks_of
 from simulator.queue_trials import KINDS as QUEUE_KINDS
+from simulator.queue_trials import MANY
 from simulator.scenario import Scenario
-from simulator.solve import Sizes, solve
+from simulator.solve import Evaluation, sizes_of, solve
 from simulator.statistics import Interval
 from simulator.trial import GROUP, Estimate, Evidence, Mean, NotExpressedError, Sizing, Tree, Trial
+from simulator.truth_table import Bound, Case
 
 LEVEL: Final = 0.90
 THIRD: Final = 3.0
+AIM: Final = 3.3
+"""What replications are made for is narrower than a third, so that chance seldom tips a figure that is right."""
 QUICK_BOUND: Final = 0.05
 """In the quick run a tighter bound may be taken as this, where a third of it would need more than `QUICK_JOBS`."""
 QUICK_JOBS: Final = 300_000
 Bend = Callable[[Tree], Tree]
 """Changes a scenario before it is run: how a test breaks the simulation to see that the table notices."""
-
-
-class Bound(BaseModel):
-    """How far a simulated figure may be from the truth: a share of it, or an amount."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    rel: float | None = None
-    abs: float | None = None
-
-    def of(self, truth: float) -> float:
-        """The amount."""
-        return self.abs if self.abs is not None else (self.rel or 0.0) * abs(truth)
-
-
-class Case(BaseModel):
-    """One case of the table. Figures without a bound are there to be read, not judged."""
-
-    model_config = ConfigDict(frozen=True)
-    id: str
-    name: str
-    setup: str
-    truth: dict[str, Any]
-    bounds: dict[str, Bound]
-    scenario: dict[str, Any] | None = None
-    figures: dict[str, str] = {}
-
-    def judged(self) -> Iterator[tuple[str, float, Bound]]:
-        """(figure, truth, bound); members of lists and tables are named `figure[0]`, `table.figure`."""
-        for name, value in _flat(self.truth):
-            bound = self.bounds.get(name) or self.bounds.get(name.partition("[")[0])
-            if bound is not None:
-                yield name, value, bound
-
-
-class Table(BaseModel):
-    """Cases, and which of them are the quick ones."""
-
-    cases: list[Case]
-    quick: list[str] = []
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            yield from ((f"{prefix}{name}[{place}]", float(one)) for place, one in enumerate(value))
-        else:
-            yield f"{prefix}{name}", float(value)
-
-
-def read_table(path: Path | None = None) -> Table:
-    """The project's table, or another file of the same form.
-
-    Raises:
-        ConfigError: the file cannot be read, or is not a table.
-    """
-    source = path if path is not None else files("simulator") / "truth" / "queueing.json"
-    try:
-        return Table.model_validate_json(source.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"{path}: not a table of cases: {where}: {first['msg']}") from error
 
 
 def trials_of(case: Case) -> Sequence[Trial | Sizing]:
@@ -164,6 +101,8 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     wall_s: float = 0.0
+    partial: bool = False
+    """Somebody interrupted it: not all cases are there."""
 
     @property
     def failed(self) -> list[str]:
@@ -183,66 +122,116 @@ class Report:
             "passed": len(self.passed),
             "failed": len(self.failed),
             "skipped": [{"id": id_, "reason": reason} for id_, reason in self.skipped.items()],
+            "partial": self.partial,
             "wall_s": round(self.wall_s, 3),
         }
 
 
+class _Part(NamedTuple):
+    """One trial of a case, with all that it needs to be judged in another process."""
+
+    simulate: Simulate
+    case: Case
+    number: int
+    seed: int
+    quick: bool
+    bend: Bend
+
+
 def verify(
-    laboratory: Laboratory,
-    cases: Iterable[Case],
+    cases: Sequence[Case],
     *,
     seed: int,
     quick: bool = False,
     bend: Bend = lambda tree: tree,
+    simulate: Simulate | None = None,
+    backend: Backend | None = None,
     progress: Callable[[Row], None] = lambda row: None,
 ) -> Report:
-    """Run the cases and judge every figure that has a bound. The laboratory's world is `simulate_with_controls`."""
+    """Run the cases and judge every figure that has a bound. Rows are heard as they come, and reported by case.
+
+    Many short replications, or a trial that is alone, are spread over the backend; else each trial is one task of it,
+    so that no core waits for another between rounds. Ctrl-C gives what was finished, and says that it is partial.
+    """
     report = Report(seed)
     started = time.perf_counter()
+    world, backend = simulate or simulate_with_controls, backend or Serial()
+    parts: list[_Part] = []
     for case in cases:
         try:
-            rows = _rows_of(laboratory, case, seed, quick, bend)
+            trials = _trials_that_measure(case)
         except NotExpressedError as error:
             report.skipped[case.id] = error.text
             continue
-        report.rows += rows
-        for row in rows:
-            progress(row)
+        parts += [_Part(world, case, number, seed, quick, bend) for number in range(len(trials))]
+    try:
+        for rows in _judged(parts, backend):
+            report.rows += rows
+            for row in rows:
+                progress(row)
+    except KeyboardInterrupt:
+        report.partial = True
+    order = {case.id: place for place, case in enumerate(cases)}
+    report.rows.sort(key=lambda row: order[row.id])
     report.wall_s = time.perf_counter() - started
     return report
 
 
-def _rows_of(laboratory: Laboratory, case: Case, seed: int, quick: bool, bend: Bend) -> list[Row]:
+def _trials_that_measure(case: Case) -> Sequence[Trial | Sizing]:
+    """The trials of a case. Raises NotExpressedError for a figure that none of them measures."""
     trials = trials_of(case)
     unknown = [name for name, _, _ in case.judged() if not any(name in trial.figures for trial in trials)]
     if unknown:
         raise NotExpressedError(f"not measured: {', '.join(unknown)}")
-    rows: list[Row] = []
-    for trial in trials:
-        if isinstance(trial, Sizing):
-            rows += _sizing_rows(laboratory, case, trial, seed, bend)
-        else:
-            rows += _trial_rows(laboratory, case, trial, seed, quick, bend)
-    return rows
+    return trials
 
 
-def _trial_rows(laboratory: Laboratory, case: Case, trial: Trial, seed: int, quick: bool, bend: Bend) -> list[Row]:
+def _judged(parts: Sequence[_Part], backend: Backend) -> Iterator[list[Row]]:
+    def is_spread(part: _Part) -> bool:
+        trial = trials_of(part.case)[part.number]
+        return len(parts) == 1 or (isinstance(trial, Trial) and trial.at_least >= MANY)
+
+    for part in parts:
+        if is_spread(part):
+            yield _rows_of(part, Laboratory(part.simulate, backend))
+    # The last cases of the table take longest: a long one that begins last would run alone.
+    yield from backend.play(_alone, [part for part in reversed(parts) if not is_spread(part)])
+
+
+def _alone(part: _Part) -> list[Row]:
+    return _rows_of(part, Laboratory(part.simulate))
+
+
+def _rows_of(part: _Part, laboratory: Laboratory) -> list[Row]:
+    trial = trials_of(part.case)[part.number]
+    if isinstance(trial, Sizing):
+        return _sizing_rows(laboratory, part.case, trial, part.seed, part.bend)
+    return _trial_rows(laboratory, part, trial)
+
+
+def _trial_rows(laboratory: Laboratory, part: _Part, trial: Trial) -> list[Row]:
     started = time.perf_counter()
-    try:
-        scenario = Scenario.model_validate(bend(trial.scenario))
-    except ValidationError as error:
-        raise NotExpressedError(f"no valid scenario: {error.errors()[0]['msg']}") from error
+    scenario = Scenario.model_validate(part.bend(trial.scenario))
     expected = controls.expected(scenario) if trial.uses_controls else {}
-    targets = [
-        Target(name, truth, bound, trial.figures[name]) for name, truth, bound in case.judged() if name in trial.figures
-    ]
-    plan = TruthPlan(stops_unstable=False, targets=tuple(targets), expected=expected, trial=trial, quick=quick)
-    series = laboratory.replicate(Question(scenario, seed), plan)
+    targets = tuple(
+        Target(name, truth, bound, trial.figures[name])
+        for name, truth, bound in part.case.judged()
+        if name in trial.figures
+    )
+    plan = TruthPlan(
+        stops_unstable=False,
+        targets=targets,
+        expected=expected,
+        variances=controls.variances(scenario) if trial.uses_controls else {},
+        trial=trial,
+        quick=part.quick,
+    )
+    series = laboratory.replicate(Question(scenario, part.seed), plan)
     if series.partial:
         raise KeyboardInterrupt
     strays = controls.stray(expected, {name: series.values(name) for name in expected})
     seconds = time.perf_counter() - started
-    return [_row(case, target, series, plan, scenario, seconds, strays) for target in targets]
+    return [_row(part.case, target, series, plan, scenario, seconds, strays) for target in targets]
 
 
 @dataclass(slots=True, frozen=True)
@@ -271,22 +260,28 @@ class TruthPlan(Plan):
 
     targets: tuple[Target, ...] = ()
     expected: Mapping[str, float] = field(default_factory=dict)
+    variances: Mapping[str, float] = field(default_factory=dict)
     trial: Trial = field(default_factory=lambda: Trial({}, {}))
     quick: bool = False
 
     def seen(self, target: Target, outcomes: Sequence[Outcome]) -> Interval:
         """The interval of a target."""
         try:
-            return target.estimate(Evidence(outcomes, self.expected, LEVEL))
+            return target.estimate(Evidence(outcomes, self.expected, LEVEL, self.variances))
         except KeyError as error:
             raise NotExpressedError(
                 f"`{target.name}` is read off a figure that the world does not give: {error}"
             ) from error
 
+    @property
+    def at_least(self) -> int:
+        """Replications that always run: fewer in the quick run."""
+        return min(self.trial.at_least, self.trial.at_first) if self.quick else self.trial.at_least
+
     def is_enough(self, outcomes: Sequence[Outcome]) -> bool:
         """Whether every target is precise, or there is no hope."""
         n = len(outcomes)
-        if n < self.trial.at_least:
+        if n < self.at_least:
             return False
         return n >= self.trial.at_most or self._missing(outcomes) <= 1.0
 
@@ -297,7 +292,7 @@ class TruthPlan(Plan):
         for target in self.targets:
             seen = self.seen(target, outcomes)
             bound, _ = target.allowed(seen, jobs, quick=self.quick)
-            wide = THIRD * seen.half_width
+            wide = (THIRD if self.quick else AIM) * seen.half_width
             if abs(seen.mean - target.truth) > bound + wide:
                 return 0.0  # beyond hope: no number of replications brings it back
             worst = max(worst, 0.0 if wide <= bound else inf if bound == 0 else (wide / bound) ** 2)
@@ -305,9 +300,9 @@ class TruthPlan(Plan):
 
     def next_round(self, done: int, at_once: int) -> int:
         """All that must be at first, then enough to keep every core busy."""
-        if done < self.trial.at_least:
-            return self.trial.at_least - done
-        return min(max(at_once, done // 4), self.trial.at_most - done)
+        if done < self.at_least:
+            return self.at_least - done
+        return min(max(at_once, done // 8), self.trial.at_most - done)
 
 
 def _row(
@@ -334,15 +329,14 @@ def _row(
 
 def _sizing_rows(laboratory: Laboratory, case: Case, sizing: Sizing, seed: int, bend: Bend) -> list[Row]:
     scenario = Scenario.model_validate(bend(sizing.scenario))
+    policy = next(iter(scenario.groups.values())).policy
+    known: dict[int, Evaluation] = {}
     found: dict[bool, tuple[int, int, float]] = {}
-    for equal in {equal for equal, _ in sizing.figures.values()}:
+    for equal in sorted({equal for equal, _ in sizing.figures.values()}):
         started = time.perf_counter()
+        sizes = sizes_of(scenario, GROUP, [parse(text) for text in scenario.objectives], equal=equal)
         solution = solve(
-            laboratory,
-            scenario,
-            Sizes(f"groups.{GROUP}.agents.count", sizing.guesses[equal], sizing.zones if equal else 1),
-            [parse(text) for text in scenario.objectives],
-            seed=seed,
+            laboratory, scenario, sizes, [parse(text) for text in scenario.objectives], seed=seed, known=known
         )
         found[equal] = solution.agents, solution.jobs, time.perf_counter() - started
     rows = []
@@ -350,22 +344,10 @@ def _sizing_rows(laboratory: Laboratory, case: Case, sizing: Sizing, seed: int, 
         equal, what = sizing.figures[name]
         agents, jobs, seconds = found[equal]
         value = agents if what == "agents" else agents - ceil(agents / sizing.zones)
-        passed = abs(value - truth) <= bound.of(truth)
-        policy = next(iter(scenario.groups.values())).policy
+        allowed = bound.of(truth)
+        passed = abs(value - truth) <= allowed
         rows.append(
-            Row(
-                case.id,
-                name,
-                truth,
-                value,
-                0.0,
-                bound.of(truth),
-                passed,
-                jobs,
-                scenario.broker.fidelity,
-                policy,
-                seconds,
-            )
+            Row(case.id, name, truth, value, 0.0, allowed, passed, jobs, scenario.broker.fidelity, policy, seconds)
         )
     return rows
 
@@ -385,9 +367,20 @@ def simulate_with_controls(scenario: Scenario, /, *, seed: int, replication: int
     """`simulator.world.simulate`, and beside its figures what the work of the replication was."""
     from simulator.world import simulate
 
-    run = simulate(scenario, seed=seed, replication=replication, changes=changes)
-    extra = controls.seen(scenario.changed(changes), seed, replication)
+    changed = scenario.changed(changes)
+    run = simulate(changed, seed=seed, replication=replication)
+    extra = controls.seen(changed, seed, replication) | _day_of(changed, run.timeline)
     return ControlledRun(run.digest, {**run.figures, **extra}, run.jobs, run.simulated_s, run.growth_per_s)
+
+
+def _day_of(scenario: Scenario, timeline: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """How the number of busy slots swings, where the work of a single class does."""
+    shape = next((work.arrivals.diurnal for work in scenario.work.values()), None)
+    if shape is None or len(scenario.work) > 1:
+        return {}
+    at_s = ticks_of(scenario)
+    day = swing_of(at_s, np.asarray(timeline["running"])[-len(at_s) :], shape.period, shape.peak_at)
+    return {"day.mean": day.mean, "day.peak": day.peak, "day.lag": day.lag_s}
 
 
 def dump(report: Report) -> str:

@@ -15,7 +15,8 @@ import numpy as np
 
 from broker.dispatch.model import GroupNo, OperationPolicy
 from broker.errors import ConfigError
-from simulator.laws import Arrivals, Bursty, Cron, Diurnal
+from simulator.laws import Arrivals, Bursty, Cron, Diurnal, Weekly
+from simulator.profile import read as read_profile
 from simulator.scenario import Work
 from simulator.streams import BLOCK, SECOND_US, Stream, Streams
 
@@ -124,6 +125,10 @@ class Workload:
             return random.Random(job.luck + attempt).random() < self.work.failure
         return job.luck < self.work.failure
 
+    def may_retry(self, job: SimJob, attempt: int) -> bool:
+        """Whether the job may be tried again after this attempt, which failed: always."""
+        return True
+
 
 def operation_of(name: str, work: Work) -> str:
     """What agents are asked to run."""
@@ -149,6 +154,8 @@ def arrivals_us(arrivals: Arrivals, streams: Streams, entity: int, end_us: int) 
         times = _bursty(arrivals.bursty, rng)
     elif arrivals.cron is not None:
         times = _cron(arrivals.cron, end_us)
+    elif arrivals.weekly is not None:
+        times = _weekly(arrivals.weekly, rng, end_us)
     else:
         assert arrivals.trace is not None
         times = iter(read_trace(Path(arrivals.trace.file)))
@@ -191,6 +198,15 @@ def _bursty(shape: Bursty, rng: np.random.Generator) -> Iterator[int]:
         yield from np.rint(times * SECOND_US).astype(np.int64).tolist()
         now_s += dwell_s
         state = (state + 1) % len(shape.rates)
+
+
+def _weekly(week: Weekly, rng: np.random.Generator, end_us: int) -> Iterator[int]:
+    means = read_profile(Path(week.file)).of_work(week.work).per_minute
+    first, into_us = divmod(round(week.begin * SECOND_US), MINUTE_US)
+    for minute in range((end_us + into_us) // MINUTE_US + 1):
+        count = int(rng.poisson(means[(first + minute) % len(means)]))
+        at_us = np.rint(np.sort(rng.random(count)) * MINUTE_US).astype(np.int64) + minute * MINUTE_US - into_us
+        yield from at_us[at_us >= 0].tolist()
 
 
 def _cron(entry: Cron, end_us: int) -> Iterator[int]:

@@ -4,30 +4,36 @@
 in any process: random numbers come from named streams (`simulator.streams`), and nothing depends on hashes.
 """
 
+import gc
 from collections.abc import Iterator, Mapping
-from functools import partial
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Final
 
 from broker.dispatch.model import GroupNo
 from simulator.agents import DirectAgent, SessionAgent, SimAgent, Site
 from simulator.autoscaler import Autoscaler
-from simulator.clock import After, Clock
+from simulator.clock import Clock
 from simulator.driver import Driver
 from simulator.faults import Faults
 from simulator.fleet import Fleet
-from simulator.incidents import BrokerCrash, Scripted, label_of
+from simulator.incidents import BrokerCrash, Scripted, StoreOutage, label_of
+from simulator.laws import Law
 from simulator.network import Network
 from simulator.recorder import Recorder, Run
 from simulator.scenario import Fidelity, Pool, Scenario, places_of
 from simulator.streams import SECOND_US, Stream, Streams
 from simulator.summary import Plan, summarize
+from simulator.windows import WINDOWS, course_of
 from simulator.workload import SimJob, Workload, arrivals_us
 
 TICKS: Final = 240
 """Points of the timeline."""
 FINISH_STEP_US: Final = 1 * SECOND_US
 PHASES_MAX: Final = 64
+YOUNG_OBJECTS: Final = 50_000
+"""Allocations between two looks at the youngest objects: more than a batch of the modelled broker holds."""
+NEVER_COLLECTED: Final = 1 << 30
 NO_CHANGES: Final[Mapping[str, object]] = MappingProxyType({})
 
 
@@ -59,16 +65,19 @@ class World:
             network,
             self.recorder,
             self.fleets,
-            keeps_rows=any(isinstance(fault, BrokerCrash) for fault in scenario.faults),
+            keeps_rows=any(isinstance(fault, BrokerCrash | StoreOutage) for fault in scenario.faults),
         )
-        self.site = Site(self.clock, self.driver, network, self.recorder, self.streams)
-        self.timeline: dict[str, list[float]] = {
-            name: [] for name in ("t", "backlog", "system", "running", "up", "arrived", "finished")
-        }
         self._is_direct = scenario.broker.fidelity is Fidelity.EXACT
+        overhead = Law(constant=0.0) if self._is_direct else scenario.agent.overhead
+        self.site = Site(self.clock, self.driver, network, self.recorder, self.streams, overhead)
+        self.timeline: dict[str, list[float]] = {}
 
     def run(self) -> Run:
         """Play it: agents, then work and faults, until arrivals end and what is under way has ended."""
+        with _collecting_seldom():
+            return self._play()
+
+    def _play(self) -> Run:
         for fleet in self.fleets:
             for pool, zone in places_of(fleet.group):
                 self._hire(fleet, pool, zone).start()
@@ -79,7 +88,7 @@ class World:
             self._begin_work(load)
         Faults(self.site, self.scenario, self.fleets, self.loads).begin()
         self._watch()
-        self.clock.run(until=self.plan.end_us)
+        self.clock.advance(self.plan.end_us)
         self._mark()
         self._finish()
         return self._seen()
@@ -110,15 +119,19 @@ class World:
     def _await_next(self, load: Workload, times: Iterator[int]) -> None:
         at_us = next(times, None)
         if at_us is not None:
-            self.clock.after(at_us - self.clock.now_us, partial(self._on_arrival, load, times))
+            self.clock.at(at_us, self._on_arrival, (load, times))
 
-    def _on_arrival(self, load: Workload, times: Iterator[int], _: After) -> None:
-        self.driver.submit(load.draw(self.clock.now_us))
-        self._await_next(load, times)
+    def _on_arrival(self, arriving: tuple[Workload, Iterator[int]]) -> None:
+        load, times = arriving
+        clock = self.clock
+        self.driver.submit(load.draw(clock.now_us))
+        at_us = next(times, None)
+        if at_us is not None:
+            clock.at(at_us, self._on_arrival, arriving)
 
-    def _on_client(self, event: After) -> None:
+    def _on_client(self, load: Workload) -> None:
         if self.clock.now_us < self.plan.end_us:
-            job = event.subject.draw(self.clock.now_us)
+            job = load.draw(self.clock.now_us)
             job.is_client = True
             self.driver.submit(job)
 
@@ -128,14 +141,15 @@ class World:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        self.clock.after(self.plan.begin_us, lambda _: self._mark())
+        for edge_us in self.plan.edges_us[1:]:
+            self.clock.after(edge_us, lambda _: self._mark())
         for tick in range(TICKS):
             self.clock.after(self.plan.end_us * (tick + 1) // TICKS - 1, self._on_tick)
 
     def _mark(self) -> None:
         self.recorder.mark(self.driver.store.commits)
 
-    def _on_tick(self, _: After) -> None:
+    def _on_tick(self, _: object) -> None:
         recorder, logs = self.recorder, self.recorder.fleets.values()
         for name, value in (
             ("t", self.clock.now_us / SECOND_US),
@@ -145,14 +159,18 @@ class World:
             ("up", sum(log.up.value for log in logs)),
             ("arrived", recorder.arrivals),
             ("finished", recorder.finished),
+            ("commits", self.driver.store.commits),
+            *course_of(recorder),
         ):
-            self.timeline[name].append(float(value))
+            self.timeline.setdefault(name, []).append(float(value))
+        if len(self.timeline["t"]) % (TICKS // WINDOWS) == 0:
+            recorder.look()
 
     def _finish(self) -> None:
         """Let what is under way end; agents beat for ever, so the clock never runs dry."""
         limit_us = self.plan.end_us + round(self.scenario.horizon.finish * SECOND_US)
         while self.recorder.system.value > 0 and self.clock.now_us < limit_us:
-            self.clock.run(until=min(limit_us, self.clock.now_us + FINISH_STEP_US))
+            self.clock.advance(min(limit_us, self.clock.now_us + FINISH_STEP_US))
 
     def _seen(self) -> Run:
         live = {key: job for fleet in self.fleets for key, job in self.driver.dispatcher(fleet.no).ledger.jobs.items()}
@@ -161,6 +179,17 @@ class World:
             for agent in fleet.agents:
                 agent.switch_off()
         return summarize(self.scenario, self.plan, self.recorder, self.loads, self.timeline, lost)
+
+
+@contextmanager
+def _collecting_seldom() -> Iterator[None]:
+    """What a run makes is gone at once: the collector looks at what is young, and never through all that waits."""
+    before = gc.get_threshold()
+    gc.set_threshold(YOUNG_OBJECTS, NEVER_COLLECTED, NEVER_COLLECTED)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def plan_of(scenario: Scenario) -> Plan:

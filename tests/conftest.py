@@ -14,6 +14,9 @@ import pytest
 for _name in [name for name in os.environ if name.startswith("MESH_") and name != "MESH_SABOTAGE"]:
     del os.environ[_name]
 
+# Tests start programs from a process that also speaks gRPC, whose handlers of fork() can bring the child down.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "false")
+
 # Whoever starts the tests in the background has them, and all that they start, ignore Ctrl-C; some of them press it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -53,7 +53,7 @@ class Attempts:
     Args:
         slots: attempts that run at the same time.
         outbox: where outcomes, accepts and starts go.
-        keeps_first: order KeepOutcome for exclusive attempts.
+        keeps_first: order KeepOutcome for exclusive attempts and those that are to be kept first.
     """
 
     def __init__(self, slots: int, outbox: Outbox, *, keeps_first: bool) -> None:
@@ -213,7 +213,8 @@ class Attempts:
         attempt.outcome = outcome
         key = attempt.key
         self.exclusive.pop(key, None)
-        if self._keeps_first and attempt.assign.exclusive and key in self.held:
+        assign = attempt.assign
+        if self._keeps_first and (assign.exclusive or assign.is_kept_first) and key in self.held:
             attempt.is_kept = False
             self.orders.append(KeepOutcome(outcome))
         elif self.is_heard:

@@ -63,11 +63,15 @@ class Welcome:
     idle_heartbeat_us: int
     verdicts: Sequence[int] = ()
     frame_bytes_max: int = 1 << 20
+    mesh_id: str = ""
 
 
 @message
 class Assign:
-    """Run this. A duration of 0 is no limit; `body` is what the driver needs to run it and is never looked into."""
+    """Run this. A duration of 0 is no limit; `body` is what the driver needs to run it and is never looked into.
+
+    `is_kept_first`: nothing makes up for its outcome if that is lost.
+    """
 
     job_key: int
     attempt: int
@@ -76,6 +80,7 @@ class Assign:
     run_timeout_us: int = 0
     total_remaining_us: int = 0
     body: object = None
+    is_kept_first: bool = False
 
 
 @message
@@ -169,6 +174,7 @@ class Hello:
     held: list[Key]
     outcomes: list[Outcome]
     previous_attempts: int
+    mesh_id: str = ""
 
 
 @dataclass(slots=True)

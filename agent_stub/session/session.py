@@ -9,11 +9,12 @@ Rules (the tables of the state machine, "Agent"):
    anything is read the lease is looked at: at its end exclusive attempts are stopped and reported `fenced`, and none
    is started; repeatable ones run on.
 5. An outcome is kept until it is acknowledged, accepted or refused alike, across any number of streams. With
-   `keeps_first`, that of an exclusive attempt is not sent before the driver has written it where it outlives the
-   process.
+   `keeps_first`, that of an exclusive attempt, or of one whose loss nobody makes up for (`is_kept_first`), is not sent
+   before the driver has written it where it outlives the process.
 6. What is unacknowledged counts as held.
 7. Goodbye is said only when nothing is held.
 8. A Hello is a snapshot: what was sent on an earlier stream and not acknowledged is said again.
+9. What is held belongs to the mesh that gave it: another one is not joined before nothing is held.
 
 A verdict STOP takes the attempt out of what is held at once; its run is ended, keeps its slot until it has ended, and
 how it ended is said once on the same stream, in case the broker waits for it.
@@ -76,9 +77,46 @@ class AgentSession:
         slots: attempts that run at the same time.
         prefetch: attempts that wait here, per slot; capacity is `slots * (1 + prefetch)`.
         operations: what the agent can run; None: everything.
-        keeps_first: order KeepOutcome for exclusive attempts (rule 5).
+        keeps_first: order KeepOutcome for the attempts of rule 5.
         hello_bytes_max: about the most bytes of outcomes in a Hello; those that do not fit follow after Welcome.
     """
+
+    __slots__ = (
+        "_attempts",
+        "_beat_sent_us",
+        "_beat_seq",
+        "_beats",
+        "_cancelled",
+        "_capacity_seq",
+        "_connect_seq",
+        "_contact_us",
+        "_drain_reason",
+        "_epoch_seen",
+        "_failed_connects",
+        "_forgotten",
+        "_frame_bytes_max",
+        "_goodbye_reason",
+        "_held",
+        "_hello_bytes_max",
+        "_hello_sent_us",
+        "_is_capacity_due",
+        "_is_capacity_owed",
+        "_is_drain_request_due",
+        "_is_drained_by_broker",
+        "_is_resync_due",
+        "_listed",
+        "_operations",
+        "_outbox",
+        "_phase",
+        "_status_sent",
+        "_welcome",
+        "_welcome_timeout_us",
+        "capacity",
+        "capacity_max",
+        "frames_dropped",
+        "mesh_id",
+        "slots",
+    )
 
     def __init__(
         self,
@@ -114,6 +152,8 @@ class AgentSession:
         self._hello_sent_us = 0
         self._listed: list[Key] | None = None  # Hello.held while a Welcome is awaited
         self._cancelled: set[Key] = set()  # rule 3
+        self.mesh_id = ""
+        """Which mesh it last was in; an earlier process may have told."""
         self._welcome = Welcome(0, 0, 0, 0, 0, 0)
         self._contact_us = 0  # send time of the newest acknowledged heartbeat or Hello
         self._beats: deque[tuple[int, int]] = deque()  # (seq, sent_us), unacknowledged
@@ -216,7 +256,10 @@ class AgentSession:
             self.frames_dropped += 1
             return
         self._check_lease(now_us)
-        fault = _fault_of(welcome, self._epoch_seen, len(listed))
+        is_another = bool(welcome.mesh_id and self.mesh_id and welcome.mesh_id != self.mesh_id)
+        fault = _fault_of(welcome, 0 if is_another else self._epoch_seen, len(listed))
+        if is_another and not self.is_idle:
+            fault = f"this is mesh {welcome.mesh_id}, and the agent holds work of mesh {self.mesh_id}"
         if fault is not None:
             self._leave(fault)
             return
@@ -336,8 +379,9 @@ class AgentSession:
         """The outcome that KeepOutcome named outlives the process now: it may be sent."""
         self._attempts.kept(key)
 
-    def restore(self, outcomes: Iterable[Outcome]) -> None:
+    def restore(self, outcomes: Iterable[Outcome], mesh_id: str = "") -> None:
         """What an earlier process of this agent kept and no broker has acknowledged; before the first `hello`."""
+        self.mesh_id = mesh_id
         self._attempts.restore(outcomes)
 
     def limit(self, attempts: int) -> None:
@@ -423,6 +467,7 @@ class AgentSession:
         self._enter(Phase.LIVE)
         self._failed_connects = 0
         self._epoch_seen = welcome.epoch
+        self.mesh_id = welcome.mesh_id or self.mesh_id
         self._welcome = welcome
         self._outbox.bytes_max = min(self._frame_bytes_max, welcome.frame_bytes_max or self._frame_bytes_max)
         # A Hello that was answered is contact like a heartbeat that was.
@@ -446,7 +491,8 @@ class AgentSession:
                 outcomes.append(outcome)
                 self._outbox.forget(key)
         self._listed = held
-        return Hello(self._connect_seq, self.slots, self._state_capacity(), held, outcomes, self._failed_connects)
+        capacity = self._state_capacity()
+        return Hello(self._connect_seq, self.slots, capacity, held, outcomes, self._failed_connects, self.mesh_id)
 
     def _state_capacity(self) -> Capacity:
         self._capacity_seq += 1

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
+from broker.cli.durations import Duration
 from broker.cli.exits import CommandError, UsageError
 from broker.cli.output import choose
 
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
     from mesh_client import MeshClientError, SyncMeshClient
 
 API_DEFAULT: Final = "127.0.0.1:7402"
+ORGANIZATION_DEFAULT: Final = "default"
+FIELD_OF_BATCH: Final = re.compile(r"\bbatch\.jobs\[\d+\]\.")
+"""A command submits jobs of one kind: which of a batch is wrong says nothing."""
+OPTIONS: Final = {"labels": "label", "groups": "group"}
+"""Options whose name is not that of the field."""
 COLLECTIONS: Final = ("organizations", "environments", "groups", "agents", "jobs")
 
 Format = Literal["table", "json", "yaml"]
 Flag = Annotated[bool, Parameter(negative="", show_default=False)]
-Seconds = Annotated[float | None, Parameter(validator=Number(gt=0))]
 Words = Annotated[str, Parameter(show_default=False)]
 Several = Annotated[Sequence[str], Parameter(negative="", show_default=False)]
 
@@ -33,10 +38,10 @@ class Access:
 
     api: Annotated[str, Parameter(env_var="MESH_API")] = API_DEFAULT
     """HOST:PORT of the broker's API."""
-    organization: Annotated[str, Parameter(env_var="MESH_ORGANIZATION")] = "default"
+    organization: Annotated[str, Parameter(env_var="MESH_ORGANIZATION")] = ORGANIZATION_DEFAULT
     """Whose groups and jobs."""
-    api_timeout: Annotated[float, Parameter(validator=Number(gt=0))] = 5.0
-    """Seconds to try until the broker answers."""
+    api_timeout: Duration = 5.0
+    """How long to try until the broker answers: seconds, or `30s`, `2m`."""
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table"
     """For people, or for programs."""
 
@@ -69,20 +74,49 @@ class Access:
             raise CommandError(words_of(error), error.exit_code) from error
 
 
+def key_values(option: str, texts: Sequence[str]) -> dict[str, str]:
+    """`KEY=VALUE` texts of an option as pairs. Raises UsageError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise UsageError(f"{option} {text}: give it as KEY=VALUE")
+        found[key] = value
+    return found
+
+
 def words_of(error: MeshClientError) -> str:
     """What went wrong, its machine name, and a next step where there is one."""
     from mesh_client import FullError, MeshTimeoutError, NotFoundError, WrongStateError
 
-    words = f"{error.text} ({error.reason})"
+    words = f"{_text(error)} ({error.reason})"
     if isinstance(error, FullError) and error.retry_after_s is not None:
         words += f"\nTry again in {error.retry_after_s:g} s."
     parts = error.details.get("resource", "").split("/")
     if len(parts) > 1 and parts[-2] in COLLECTIONS:
         if isinstance(error, NotFoundError):
-            words += f"\nTry: mesh {parts[-2]} list"
+            words += f"\nTry: mesh {parts[-2]} list{_owner(parts)}"
         elif isinstance(error, WrongStateError):
             group = f" --group {parts[3]}" if parts[-2] == "agents" else ""
-            words += f"\nTry: mesh {parts[-2]} get {parts[-1]}{group}"
+            words += f"\nTry: mesh {parts[-2]} get {parts[-1]}{group}{_owner(parts)}"
     if isinstance(error, MeshTimeoutError) and (pending := error.details.get("pending")):
         words += f"\nTry: mesh jobs get {pending.partition(',')[0]}"
     return words
+
+
+def _owner(parts: Sequence[str]) -> str:
+    """The option that says whose a resource is, where it is not the one that is meant without."""
+    is_own = len(parts) > 2 and parts[0] == "organizations" and parts[1] != ORGANIZATION_DEFAULT
+    return f" --organization {parts[1]}" if is_own else ""
+
+
+def _text(error: MeshClientError) -> str:
+    """The text of the error, with options in the place of fields of the API."""
+    if error.reason == "NOTHING_TO_CHANGE":
+        facts, of, names = error.text.partition("give one of ")
+        return facts + of + ", ".join(f"--{_option(name)}" for name in names.split(", "))
+    return FIELD_OF_BATCH.sub("", error.text)
+
+
+def _option(field: str) -> str:
+    return OPTIONS.get(field, field.removesuffix("_s").replace("_", "-"))

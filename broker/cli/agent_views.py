@@ -40,7 +40,8 @@ def _next_step(view: AgentView) -> str:
         case "awaiting_setup":
             return "It has never connected: start its process on its machine."
         case _:
-            return f"It is not connected: it counts when it is back. {look(view)}"
+            back = "If its process runs, it is back by itself within a minute; else start it on its machine."
+            return f"It is not connected. {back} {look(view)}"
 
 
 def look(view: AgentView) -> str:
@@ -109,6 +110,8 @@ def write_agent(view: AgentView, access: Access) -> None:
         "Rank": str(view.rank),
         "Operations": joined(view.operations),
         "Labels": pairs(view.labels),
+        "Given labels": pairs(view.operator_labels),
+        "Stuck": f"{counted(view.stuck, 'handler')} told to stop and running on" if view.stuck else "",
         **_machine(view),
         "Connected": local_time(view.connected_at),
         "Heard": local_time(view.last_heard_at),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from broker.cli.access import Access, Flag, Seconds, Words
+from broker.cli.access import Access, Flag, Several, Words, key_values
 from broker.cli.agent_views import GROUP, attempts, busy, look, take_back, tell, write_agent
 from broker.cli.confirm import confirm
-from broker.cli.exits import EXIT_FAILED, EXIT_OK
+from broker.cli.durations import Seconds
+from broker.cli.exits import EXIT_FAILED, EXIT_OK, UsageError
 from broker.cli.listing import LISTING, Listing, show_list
 from broker.cli.output import age, say, telling, write_json, write_one
 
@@ -25,6 +27,29 @@ Text = Annotated[str | None, Parameter(show_default=False)]
 Rank = Annotated[int | None, Parameter(validator=Number(gte=0), show_default=False)]
 Mode = Literal["stop", "pause"]
 Then = Literal["finish", "requeue", "kill"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What operators say of an agent."""
+
+    label: Several = ()
+    """KEY=VALUE, once or more, in the place of all labels that it was given: they win over what it says itself."""
+    no_labels: Flag = False
+    """Take back all labels that it was given."""
+
+    @property
+    def given(self) -> dict[str, str] | None:
+        """The new labels; None: they stay. Raises UsageError."""
+        if self.label and self.no_labels:
+            raise UsageError("give --label or --no-labels, not both")
+        return key_values("--label", self.label) if self.label or self.no_labels else None
+
+
+LABELS: Final = Labels()
+COLUMNS: Final = {"agent": "name", "busy": "live", "heard": "last_heard_at"}
+"""Fields behind heads of the table that have another name."""
 
 app = App(name="agents", help="Programs that run jobs: add, see, drain, disable, remove.")
 
@@ -45,7 +70,7 @@ def list_agents(*, group: str | None = None, listing: Listing = LISTING, access:
         access,
         listing,
         "agents",
-        lambda mesh: mesh.list_agents(group, where=listing.where, order_by=listing.order_by),
+        lambda mesh: mesh.list_agents(group, where=listing.where, order_by=listing.ordered(COLUMNS)),
         {
             "AGENT": lambda view: view.agent,
             "STATUS": lambda view: view.status,
@@ -104,6 +129,8 @@ def add(
     group: str = GROUP,
     display_name: Words = "",
     description: Words = "",
+    rank: Rank = None,
+    label: Several = (),
     access: Access = ACCESS,
 ) -> None:
     """Announce an agent. It gets no work before its process has connected for the first time.
@@ -118,9 +145,16 @@ def add(
         What people read; by default the id.
     description
         For people.
+    rank
+        Its place where the mode of the group goes by rank: lower is earlier.
+    label
+        KEY=VALUE, once or more: it counts whatever the agent itself says of this key.
     """
+    labels = key_values("--label", label)
     with access.connected() as mesh:
-        view = mesh.create_agent(group, agent, display_name=display_name, description=description)
+        view = mesh.create_agent(
+            group, agent, display_name=display_name, description=description, rank=rank or 0, labels=labels
+        )
     tell(view, access)
 
 
@@ -133,10 +167,11 @@ def update(
     display_name: Text = None,
     description: Text = None,
     rank: Rank = None,
+    labels: Labels = LABELS,
     etag: Words = "",
     access: Access = ACCESS,
 ) -> None:
-    """Change an agent: its words while it does not run, its rank at any time. What is not given stays as it is.
+    """Change an agent: its words while it does not run, the rest at any time. What is not given stays as it is.
 
     Parameters
     ----------
@@ -153,8 +188,11 @@ def update(
     etag
         Only if it is still as it was when this was read.
     """
+    given = labels.given
     with access.connected() as mesh:
-        view = mesh.update_agent(group, agent, display_name=display_name, description=description, rank=rank, etag=etag)
+        view = mesh.update_agent(
+            group, agent, display_name=display_name, description=description, rank=rank, labels=given, etag=etag
+        )
     write_agent(view, access)
 
 
@@ -185,7 +223,7 @@ def drain(
     then
         What happens at the deadline to what still runs: it finishes all the same, runs elsewhere, or fails.
     deadline
-        Seconds from now.
+        From now: seconds, or `5m`, `2h`.
     reason
         Why; shown with the agent.
     wait
@@ -193,6 +231,8 @@ def drain(
     group
         Its group.
     """
+    if then != "finish" and deadline is None:
+        raise UsageError(f"--then {then} happens at a deadline: give --deadline, for example 5m")
     with access.connected() as mesh:
         view = mesh.drain_agent(group, agent, mode, then=then, deadline_s=deadline, reason=reason)
         code = EXIT_OK

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from broker.cli.access import Flag, Words
+from broker.cli.durations import with_unit
 from broker.cli.exits import UsageError
 
 if TYPE_CHECKING:
     from mesh_client import JobChoice
 
 State = Literal["scheduled", "queued", "assigned", "running", "held", "succeeded", "failed", "cancelled", "dead"]
-
-_AGO: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @Parameter(name="*")
@@ -83,13 +80,27 @@ class Choice:
 
 
 def time_of(option: str, text: str | None, now: datetime | None = None) -> datetime | None:
-    """The time that an option says. Raises UsageError."""
+    """The time that an option says: a date, or so long ago. Raises UsageError."""
+    return None if text is None else _moment(option, text, now or datetime.now(UTC), -1)
+
+
+def start_of(option: str, text: str | None, now: datetime | None = None) -> datetime | None:
+    """The time to come that an option says: a date, or so long from now. Raises UsageError."""
     if text is None:
         return None
+    now = now or datetime.now(UTC)
+    at = _moment(option, text, now, 1)
+    if at < now:
+        raise UsageError(f"{option} {text}: this is over. Leave it out to start at once, or give a time to come")
+    return at
+
+
+def _moment(option: str, text: str, now: datetime, direction: int) -> datetime:
     try:
-        if ago := _AGO.fullmatch(text):
-            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: float(ago[1])})
+        if (apart_s := with_unit(text)) is not None:
+            return now + direction * timedelta(seconds=apart_s)
         return datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        example = "30m, 2h, 7d, 2026-11-21, 2026-11-21T10:00 or 2026-11-21T10:00:00Z"
+        apart = "30m, 2h, 7d (from now)" if direction > 0 else "30m, 2h, 7d (ago)"
+        example = f"{apart}, 2026-11-21, 2026-11-21T10:00 or 2026-11-21T10:00:00Z"
         raise UsageError(f"{option} {text}: give a time such as {example}") from error

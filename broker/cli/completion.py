@@ -32,7 +32,7 @@ def install(*, shell: Shell | None = None) -> None:
     Parameters
     ----------
     shell
-        Which; found out if it is left out.
+        Which; found out if it is left out. The line is for ~/.bashrc or ~/.zshrc; fish needs none.
     """
     from cyclopts.completion import ShellDetectionError
 
@@ -45,4 +45,4 @@ def install(*, shell: Shell | None = None) -> None:
     except OSError as error:
         own = "`mesh completion` writes the script to standard output, to be put where it can be read."
         raise UsageError(f"{error.filename}: {error.strerror}. {own}") from error
-    say(f"Completion is in {path}. Open a new terminal to use it.")
+    say(f"Completion is in {path}; the start-up file of bash and zsh has a line for it. Open a new terminal to use it.")

@@ -62,7 +62,7 @@ def show(
 
 @app.command
 def check(file: Path, /) -> None:
-    """Say whether a broker could start with a configuration file, with nothing else set. Exit code 2 if not.
+    """Say whether a configuration file is good by itself, and what `mesh serve` needs besides. Exit code 2 if not.
 
     Parameters
     ----------
@@ -78,6 +78,8 @@ def check(file: Path, /) -> None:
         raise UsageError(f"{file} cannot work.\n{error.text}") from error
     number = len(loaded.said)
     say(f"{file} is good: {number} {'setting' if number == 1 else 'settings'}.")
+    if not loaded.settings.dev:
+        say("A broker does not start with it alone: give `mesh serve` --dev too, or write `dev = true`.")
 
 
 def _load(config: Path | None, secrets_dir: Path | None) -> Loaded:

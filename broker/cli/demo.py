@@ -29,11 +29,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from broker.cli._demo_orders import MAPPING, Source, judge, make_target, write_source
-from broker.cli._demo_processes import Mesh, ProcessError
 from broker.cli._demo_report import AgentKill, AgentStory, AttemptCounts, BrokerKill, Drain, JobCounts, Report
 from broker.cli._demo_store import JobRecord, count_held, read_jobs, store_file
 from broker.cli.exits import EXIT_FAILED, EXIT_OK, EXIT_USAGE
 from mesh_client import FINAL_STATES, JobSpec, JobState, JobView, MeshClient, MeshClientError
+from mesh_client.loopback import Mesh, ProcessError
 
 ORDERS: Final = 20_000
 ORDERS_A_JOB: Final = 50
@@ -75,6 +75,7 @@ class Rig:
 
     with_kills: bool = True
     before_judging: Callable[[Path], None] = lambda target: None
+    console: Console | None = None
 
 
 def main(*, json: bool = False, keep: bool = False, files: Path | None = None, rig: Rig | None = None) -> int:
@@ -83,7 +84,8 @@ def main(*, json: bool = False, keep: bool = False, files: Path | None = None, r
     `keep` leaves the mesh running afterwards, until Ctrl-C. Its files stay in `files`, which must be empty; without it
     none is left.
     """
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    rig = rig or Rig()
+    console = rig.console or Console(stderr=True, highlight=False, soft_wrap=True)
     try:
         if files is not None:
             files.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,7 @@ def main(*, json: bool = False, keep: bool = False, files: Path | None = None, r
         console.print(f"{files}: {error.strerror}. Name a directory that is new or empty")
         return EXIT_USAGE
     with _folder(files) as folder:
-        demo = Demo(folder, console, rig or Rig())
+        demo = Demo(folder, console, rig)
 
         async def show() -> None:
             _leave_when_told()

@@ -113,7 +113,7 @@ def update_environment(
     no_groups
         No group belongs to it from now on: jobs sent to it are refused.
     target_group
-        The group that runs what is sent to it.
+        The group that runs what is sent to it; where there is none yet, by default the first of the groups.
     display_name
         What people read.
     description
@@ -122,6 +122,8 @@ def update_environment(
         Only if it is still as it was when this was read.
     """
     with access.connected() as mesh:
+        if group and target_group is None and not mesh.get_environment(environment).target_group:
+            target_group = group[0]  # as of a new one
         view = mesh.update_environment(
             environment,
             groups=group if group or no_groups else None,

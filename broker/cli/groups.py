@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import App, Parameter
+from cyclopts.validators import Number
 
 from broker.cli.access import Access, Flag, Words
 from broker.cli.confirm import confirm, counted, losses
+from broker.cli.durations import SecondsOrNone
 from broker.cli.listing import LISTING, Listing, show_list
 from broker.cli.output import joined, local_time, say, write_json, write_one
 
 if TYPE_CHECKING:
-    from mesh_client import GroupView
+    from mesh_client import GroupPolicy, GroupView
+    from mesh_client.resources import PolicyValues
 
 ACCESS: Final = Access()
 NO_ENVIRONMENT: Final = "(none: jobs sent to it are refused)"
@@ -20,6 +24,53 @@ NO_ENVIRONMENT: Final = "(none: jobs sent to it are refused)"
 Text = Annotated[str | None, Parameter(show_default=False)]
 Mode = Literal["balanced", "ordered", "spill"]
 InactiveJobs = Literal["wait", "refuse"]
+Placing = Literal["default", "least-loaded", "round-robin", "random", "power-of-d"]
+
+Count = Annotated[int | None, Parameter(validator=Number(gte=0), show_default=False)]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a group treats its jobs. Of an operation that the broker's settings name they are said there."""
+
+    mode: Mode | None = None
+    """How it spreads work: evenly, to the lowest rank that works, or to the lowest rank that has room."""
+    inactive_jobs: InactiveJobs | None = None
+    """What becomes of jobs that are sent to it while none of its agents is active; a new group lets them wait."""
+    placing: Annotated[Placing | None, Parameter(show_default=False)] = None
+    """Which agent with room gets a job: the least loaded, each in turn, any, or the best of a few that are drawn."""
+    placing_choices: Count = None
+    """Of how many agents power-of-d takes the best. 0, here and below: as the broker's settings say."""
+    attempts_max: Count = None
+    """Retryable failures after which a job is dead."""
+    backoff_first: SecondsOrNone = None
+    """How long before the first retry: seconds, or `500ms`, `2m`. It doubles with each."""
+    backoff_max: SecondsOrNone = None
+    """How long before a retry, at most."""
+    cancel_grace: SecondsOrNone = None
+    """How long a cancelled handler may take to stop."""
+    queue_jobs_max: Count = None
+    """Jobs that may wait and run; what is above is refused."""
+    queue_bytes_max: Count = None
+    """Bytes of their payloads."""
+
+    @property
+    def values(self) -> PolicyValues:
+        """As the client takes it, mode and waiting aside."""
+        return {
+            "placing": None if self.placing is None else self.placing.replace("-", "_"),
+            "placing_choices": self.placing_choices,
+            "attempts_max": self.attempts_max,
+            "backoff_first_s": self.backoff_first,
+            "backoff_max_s": self.backoff_max,
+            "cancel_grace_s": self.cancel_grace,
+            "queue_jobs_max": self.queue_jobs_max,
+            "queue_bytes_max": self.queue_bytes_max,
+        }
+
+
+POLICY: Final = Policy()
 
 app = App(name="groups", help="Groups of agents that share one queue.")
 
@@ -38,6 +89,7 @@ def list_groups(*, listing: Listing = LISTING, access: Access = ACCESS) -> None:
             "AGENTS": lambda view: f"{view.agents_active}/{view.agents_total}",
             "WAITING": lambda view: str(view.jobs_waiting),
             "RUNNING": lambda view: str(view.jobs_running),
+            "PLACING": lambda view: _placing(view.policy),
             "KIND": lambda view: view.kind,
             "LOGGING": lambda view: "on" if view.central_logging else "off",
             "ENVIRONMENTS": lambda view: joined(view.environments) or "(none)",
@@ -68,8 +120,7 @@ def create_group(
     display_name: Words = "",
     description: Words = "",
     central_logging: bool | None = None,
-    mode: Mode | None = None,
-    inactive_jobs: InactiveJobs | None = None,
+    policy: Policy = POLICY,
     access: Access = ACCESS,
 ) -> None:
     """Make a group. Agents may connect and jobs may be sent to it at once.
@@ -83,11 +134,7 @@ def create_group(
     description
         For people.
     central_logging
-        Whether the broker collects the log of its agents; by default it does.
-    mode
-        How it spreads work: evenly, to the lowest rank that works, or to the lowest rank that has room.
-    inactive_jobs
-        What becomes of jobs that are sent to it while none of its agents is active; by default they wait.
+        Whether the log of its agents is to be collected: by default yes. It is noted; nothing is collected yet.
     """
     with access.connected() as mesh:
         view = mesh.create_group(
@@ -95,8 +142,9 @@ def create_group(
             display_name=display_name,
             description=description,
             central_logging=central_logging,
-            mode=mode,
-            inactive_jobs=inactive_jobs,
+            mode=policy.mode,
+            inactive_jobs=policy.inactive_jobs,
+            **policy.values,
         )
     _write_group(view, access)
 
@@ -109,8 +157,7 @@ def update_group(
     display_name: Text = None,
     description: Text = None,
     central_logging: bool | None = None,
-    mode: Mode | None = None,
-    inactive_jobs: InactiveJobs | None = None,
+    policy: Policy = POLICY,
     etag: Words = "",
     access: Access = ACCESS,
 ) -> None:
@@ -125,11 +172,7 @@ def update_group(
     description
         For people.
     central_logging
-        Whether the broker collects the log of its agents.
-    mode
-        How it spreads work: evenly, to the lowest rank that works, or to the lowest rank that has room.
-    inactive_jobs
-        What becomes of jobs that are sent to it while none of its agents is active.
+        Whether the log of its agents is to be collected. It is noted for later; nothing is collected yet.
     etag
         Only if it is still as it was when this was read.
     """
@@ -139,8 +182,9 @@ def update_group(
             display_name=display_name,
             description=description,
             central_logging=central_logging,
-            mode=mode,
-            inactive_jobs=inactive_jobs,
+            mode=policy.mode,
+            inactive_jobs=policy.inactive_jobs,
+            **policy.values,
             etag=etag,
         )
     _write_group(view, access)
@@ -169,6 +213,26 @@ def remove_group(group: str, /, *, yes: Flag = False, access: Access = ACCESS) -
     say(f"Group {group} is removed; {said}.")
 
 
+def _placing(policy: GroupPolicy) -> str:
+    """How it places, in the words of the option."""
+    if policy.placing == "power_of_d":
+        return f"power-of-d ({policy.placing_choices or 'default'})"
+    return (policy.placing or "default").replace("_", "-")
+
+
+def _limits(policy: GroupPolicy) -> str:
+    """What else of its policy is its own: `attempts-max 5, backoff-first 2 s`."""
+    facts = {
+        "attempts-max": policy.attempts_max,
+        "backoff-first": policy.backoff_first_s and f"{policy.backoff_first_s:g} s",
+        "backoff-max": policy.backoff_max_s and f"{policy.backoff_max_s:g} s",
+        "cancel-grace": policy.cancel_grace_s and f"{policy.cancel_grace_s:g} s",
+        "queue-jobs-max": policy.queue_jobs_max,
+        "queue-bytes-max": policy.queue_bytes_max,
+    }
+    return joined(f"{name} {value}" for name, value in facts.items() if value)
+
+
 def _write_group(view: GroupView, access: Access) -> None:
     facts = {
         "Group": view.group,
@@ -179,8 +243,10 @@ def _write_group(view: GroupView, access: Access) -> None:
         "Jobs": f"{view.jobs_waiting} waiting, {view.jobs_running} running",
         "Kind": view.kind,
         "Mode": view.mode,
+        "Placing": _placing(view.policy),
+        "Policy": _limits(view.policy),
         "While inactive": "jobs wait" if view.inactive_jobs == "wait" else "jobs are refused",
-        "Central logging": "on" if view.central_logging else "off",
+        "Central logging": "on (planned: nothing is collected yet)" if view.central_logging else "off",
         "Environments": joined(view.environments) or NO_ENVIRONMENT,
         "Created": local_time(view.created_at),
         **{f"Warning {number}": text for number, (_, text) in enumerate(view.warnings, 1)},

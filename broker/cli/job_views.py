@@ -36,16 +36,22 @@ def write_job(view: JobView, *, is_json: bool) -> None:
     if is_json:
         write_json(view)
         return
-    counts = {"failures": view.failures, "crashes": view.crashes, "bounces": view.bounces}
+    counts = (
+        (view.failures, "failure", "failures"),
+        (view.crashes, "crash", "crashes"),
+        (view.bounces, "bounce", "bounces"),
+    )
+    used = ", ".join(f"{number} {one if number == 1 else many}" for number, one, many in counts if number)
     write_sheet(
         {
             "Job": view.job_id,
+            "In logs": f"job_key={view.job_key}",
             "State": view.state,
             "Operation": view.operation,
             "Group": view.group,
             "Environment": view.environment,
             "Agent": view.agent,
-            "Tries": ", ".join([str(view.attempt), *(f"{number} {name}" for name, number in counts.items() if number)]),
+            "Tries": f"{view.attempt} ({used})" if used else str(view.attempt),
             "Priority": str(view.priority),
             "Labels": pairs(view.labels),
             "Business key": view.idempotency_key,
@@ -118,14 +124,34 @@ def columns_of(views: Sequence[JobView]) -> tuple[tuple[str, ...], list[tuple[st
     return tuple(kept), list(zip(*kept.values(), strict=True))
 
 
-def line_of(view: JobView) -> str:
-    """A change of a job in one line."""
-    at = local_time(view.finished_at or view.started_at or view.assigned_at or view.accepted_at)
+def changed_at(view: JobView) -> datetime | None:
+    """When it came into its state; None where only its history knows: it came back, or is held."""
+    match view.state:
+        case "scheduled" | "queued":
+            return None if view.attempt else view.accepted_at
+        case "held":
+            return None
+        case "assigned":
+            return view.assigned_at
+        case "running":
+            return view.started_at
+        case _:
+            return view.finished_at
+
+
+def entered_at(view: JobView, state: str) -> datetime | None:
+    """When it last came into a state, by its history; when it was accepted if that does not say so."""
+    times = (step.at for step in reversed(view.transitions) if step.to_state == state)
+    return next(times, view.accepted_at)
+
+
+def line_of(view: JobView, at: datetime | None) -> str:
+    """A change of a job, and when it was, in one line."""
     who = f"  {view.agent}, try {view.attempt}" if view.agent else ""
     why = f"  {failure_of(view)}" if view.failure is not None else ""
     if view.cancel_requested and not view.is_final:
         why += "  cancel requested"
-    return shown(f"{at}  {view.job_id}  {view.state:<9}  {view.operation}{who}{why}")
+    return shown(f"{local_time(at)}  {view.job_id}  {view.state:<9}  {view.operation}{who}{why}")
 
 
 def carry_out(slices: Iterable[BulkSlice], matched: int, verb: str, *, is_json: bool) -> int:

@@ -11,11 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from broker.cli.access import Access, Flag, Seconds, Several, Words, words_of
-from broker.cli.choice import Choice, time_of
+from broker.cli.access import Access, Flag, Several, Words, key_values, words_of
+from broker.cli.choice import Choice, start_of
 from broker.cli.confirm import confirm, counted
+from broker.cli.durations import Seconds
 from broker.cli.exits import EXIT_FAILED, EXIT_OK, UsageError
-from broker.cli.job_views import carry_out, columns_of, line_of, write_history, write_job, write_jobs, write_result
+from broker.cli.job_views import (
+    carry_out,
+    changed_at,
+    columns_of,
+    entered_at,
+    line_of,
+    write_history,
+    write_job,
+    write_jobs,
+    write_result,
+)
 from broker.cli.output import say, write_json, write_one, write_table
 
 if TYPE_CHECKING:
@@ -83,15 +94,16 @@ def submit(  # noqa: PLR0913 - one parameter for each option
     label
         KEY=VALUE that the agent must have; may be given several times.
     delay
-        Seconds until it may start.
+        How long until it may start: seconds, or `30s`, `5m`, `2h`; so with the other times.
     start_at
-        When it may start, instead of a delay: a date, with a time of this machine's zone if wanted.
+        When it may start, instead of a delay: a date to come, with a time of this machine's zone if wanted, or so long
+        from now.
     start_within
-        Seconds that it may wait for its first start; then it fails.
+        How long it may wait for its first start; then it fails.
     run_timeout
-        Seconds that one try may run; then it is stopped and tried again.
+        How long one try may run; then it is stopped and tried again.
     total_timeout
-        Seconds until it must have ended; then it fails.
+        How long until it must have ended; then it fails.
     key
         A key of your business: submitting it again within seven days makes no second job.
     fairness_key
@@ -105,10 +117,12 @@ def submit(  # noqa: PLR0913 - one parameter for each option
     wait
         Wait for the outcome; the exit code is 1 if a job does not succeed.
     wait_timeout
-        Seconds to wait at most; the exit code is 5 if that is not enough.
+        How long to wait at most; the exit code is 5 if that is not enough.
     """
     from mesh_client import JobSpec
 
+    if delay is not None and start_at is not None:
+        raise UsageError("--delay and --start-at are both given; give one of them")
     if count > 1 and (job_id is not None or key):
         raise UsageError(f"{'--key' if key else '--job-id'} names one job; leave it out with --count")
     content = _payload(payload)
@@ -117,22 +131,22 @@ def submit(  # noqa: PLR0913 - one parameter for each option
         _checked_json(content) if json else content,
         content_type="application/json" if json else "",
         priority=priority,
-        labels=dict(_pair("--label", text) for text in label),
+        labels=key_values("--label", label),
         delay_s=delay,
-        start_at=time_of("--start-at", start_at),
+        start_at=start_of("--start-at", start_at),
         schedule_to_start_s=start_within,
         run_timeout_s=run_timeout,
         total_timeout_s=total_timeout,
         idempotency_key=key,
         fairness_key=fairness_key,
-        metadata=dict(_pair("--metadata", text) for text in metadata),
+        metadata=key_values("--metadata", metadata),
         job_id=job_id,
     )
     with access.connected(group=group, environment=environment) as mesh:
         accepted, code = _submit(mesh, spec, count, is_told=not wait, is_json=access.is_json)
         if not wait:
             return code
-        views = mesh.wait(accepted, wait_timeout)
+        views = _outcomes(mesh, accepted, wait_timeout)
     write_jobs(views, is_json=access.is_json, is_single=len(views) == 1 and not access.is_json)
     return code or (EXIT_OK if all(view.state == "succeeded" for view in views) else EXIT_FAILED)
 
@@ -178,7 +192,7 @@ def explain(job_id: str, /, *, access: Access = ACCESS) -> None:
 def list_jobs(
     *, choice: Choice = NOTHING, order: Order | None = None, limit: Positive = 50, access: Access = ACCESS
 ) -> None:
-    """Show jobs, newest first.
+    """Show jobs, newest first. AGE is the time since they were accepted, TOOK that from then to their end.
 
     Parameters
     ----------
@@ -200,7 +214,8 @@ def list_jobs(
     else:
         say("No jobs." if choice.is_all else "No jobs with all of this.")
     if len(found) > limit:
-        say(f"There are more; these are the first {limit}. --limit shows more.")
+        these = "this is the first" if limit == 1 else f"these are the first {limit}"
+        say(f"There are more; {these}. --limit shows more.")
 
 
 @app.command
@@ -223,7 +238,8 @@ def watch(*job_ids: str, group: str | None = None, resume: Words = "", access: A
             if access.is_json:
                 write_json(view, indent=None)
             else:
-                print(line_of(view), flush=True)
+                at = changed_at(view) or entered_at(mesh.get(view.job_id), view.state)
+                print(line_of(view, at), flush=True)
 
 
 @app.command
@@ -307,6 +323,18 @@ def resolve(job_id: str, decision: Decision, /, *, comment: Words = "", access: 
         say(f"It is in the queue again, at its old place; `mesh jobs watch {view.job_id}` follows it.")
 
 
+def _outcomes(mesh: SyncMeshClient, job_ids: Sequence[str], timeout_s: float | None) -> list[JobView]:
+    """The jobs when all are final. Ctrl-C ends the waiting alone, and says so."""
+    try:
+        if job_ids:
+            say(f"Accepted, waiting: {job_ids[0] if len(job_ids) == 1 else f'{len(job_ids)} jobs'}.")
+        return mesh.wait(job_ids, timeout_s)
+    except KeyboardInterrupt:
+        goes_on = "The job goes on" if len(job_ids) == 1 else f"The {len(job_ids):,} jobs go on"
+        say(f"{goes_on}: `mesh jobs watch {' '.join(job_ids[:3])}` follows, `mesh jobs cancel` stops.")
+        raise
+
+
 def _submit(mesh: SyncMeshClient, spec: JobSpec, count: int, *, is_told: bool, is_json: bool) -> tuple[list[str], int]:
     """Ids of what was accepted, each once; and the exit code of the first refusal, 0 if there is none."""
     accepted: dict[str, None] = {}
@@ -326,8 +354,6 @@ def _submit(mesh: SyncMeshClient, spec: JobSpec, count: int, *, is_told: bool, i
             print(answer.job_id)
             if answer.duplicate:
                 say("It had been submitted before; no second job was made.")
-    if not is_told and accepted:
-        say(f"Accepted, waiting: {next(iter(accepted)) if len(accepted) == 1 else f'{len(accepted)} jobs'}.")
     return list(accepted), code
 
 
@@ -350,13 +376,6 @@ def _checked_json(content: bytes) -> bytes:
     except ValueError as error:
         raise UsageError(f"the payload is not JSON: {error}") from error
     return content
-
-
-def _pair(option: str, text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise UsageError(f"{option} {text}: give it as KEY=VALUE")
-    return key, value
 
 
 def _changed(mesh: SyncMeshClient, group: str | None, resume: str) -> Iterator[JobView]:
@@ -406,7 +425,12 @@ def _cancel_each(mesh: SyncMeshClient, job_ids: Sequence[str], *, is_json: bool)
 
 
 def _requeue_each(mesh: SyncMeshClient, job_ids: Sequence[str], *, is_json: bool) -> int:
-    views, code = _each(job_ids, mesh.requeue)
+    def again(job_id: str) -> JobView:
+        if before := mesh.get(job_id).requeued_as:
+            say(f"{job_id} had been requeued before, as {before}: this makes another job.")
+        return mesh.requeue(job_id)
+
+    views, code = _each(job_ids, again)
     write_jobs(views, is_json=is_json, is_single=len(job_ids) == 1)
     if views:
         ids = " ".join(view.job_id for view in views)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
@@ -20,7 +20,8 @@ ViewT = TypeVar("ViewT")
 
 WATCH_EVERY_S: Final = 0.5
 """How often a list that is watched is read: what is new shows within a second."""
-CLEAR: Final = "\x1b[H\x1b[2J\x1b[3J"
+CLEAR: Final = "\x1b[H\x1b[2J"
+"""The screen, and nothing of what was there before: that is the operator's."""
 
 
 @Parameter(name="*")
@@ -43,6 +44,11 @@ class Listing:
         from mesh_client.names import quoted
 
         return " AND ".join(filter(None, [quoted(self.search) if self.search else "", self.filter]))
+
+    def ordered(self, columns: Mapping[str, str]) -> str:
+        """The order that a broker understands; `columns` are heads of the table, small, that are no fields."""
+        parts = [part.strip().partition(" ") for part in self.order_by.split(",")]
+        return ", ".join(f"{columns.get(name, name)}{space}{direction}" for name, space, direction in parts)
 
 
 LISTING: Final = Listing()

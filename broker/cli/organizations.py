@@ -70,6 +70,11 @@ def create_organization(
     with access.connected() as mesh:
         view = mesh.create_organization(organization, display_name=display_name, description=description)
     _write_organization(view, access)
+    mine = f"--organization {organization}"
+    say(
+        f"It takes no jobs yet. Next: mesh groups create GROUP {mine}, "
+        f"then mesh environments create ENVIRONMENT --group GROUP {mine}"
+    )
 
 
 @app.command(name="update")

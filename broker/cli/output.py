@@ -71,7 +71,8 @@ def write_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=None, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, head in enumerate(heads):
-        table.add_column(head, no_wrap=number == 0 or head in ("STATE", "STATUS"), overflow="fold")
+        is_whole = number == 0 or head in ("STATE", "STATUS")
+        table.add_column(head, no_wrap=is_whole, min_width=len(head), overflow="fold")  # heads are never broken
     for row in rows:
         table.add_row(*(Text(shown(cell), style=_style(head, cell)) for head, cell in zip(heads, row, strict=True)))
     _print(table)

@@ -20,12 +20,13 @@ from broker.dispatch.messages import (
     DrainRequested,
     EnableRequested,
     Event,
+    LabelsSet,
     RankSet,
     RemoveRequested,
     RequestRefused,
     ResumeRequested,
 )
-from broker.dispatch.model import AgentNo, DrainEnd, DrainThen
+from broker.dispatch.model import Agent, AgentNo, DrainEnd, DrainThen
 from broker.dispatch.operators import INSTEAD, Action, allowed
 from broker.engine import Engine
 from broker.errors import NotFoundError, WrongStateError
@@ -38,11 +39,12 @@ AgentPath = tuple[str, str, str]
 
 
 class AgentChange(NamedTuple):
-    """New values, None for what stays. A display name that is "" is the id."""
+    """New values, None for what stays. A display name that is "" is the id; `labels` are sorted `key=value` texts."""
 
     display_name: str | None = None
     description: str | None = None
     rank: int | None = None
+    labels: tuple[str, ...] | None = None
 
 
 class AgentActs:
@@ -105,24 +107,27 @@ class AgentActs:
         check: Callable[[AgentView], None],
         validate_only: bool = False,
     ) -> AgentView:
-        """Change what people call it (while it does not run), or its rank. `check` sees it first, as in `edits`."""
+        """Change what people call it (while it does not run), its rank or its labels. `check` sees it first."""
 
         async def edit() -> AgentView:
             view = self._resources.agent(*path)
             check(view)
-            words, rank = self._edited(path, view, change)
+            words, wanted = self._edited(path, view, change)
+            labels = tuple(sorted(wanted.operator_labels))
             if validate_only:
-                return view._replace(words=words, agent=replace(view.agent, rank=rank))
-            if rank != view.agent.rank:
-                await self._ask(path, view, lambda ticket, agent: RankSet(ticket, agent, rank, ACTOR))
+                return view._replace(words=words, agent=wanted)
+            if wanted.rank != view.agent.rank:
+                await self._ask(path, view, lambda ticket, agent: RankSet(ticket, agent, wanted.rank, ACTOR))
+            if wanted.operator_labels != view.agent.operator_labels:
+                await self._ask(path, view, lambda ticket, agent: LabelsSet(ticket, agent, labels, ACTOR))
             if words != view.words:
                 await self._directory.put_agent_words(words)
             return self._resources.agent(*path)
 
         return await self._resources.turn.carry_out(edit)
 
-    def _edited(self, path: AgentPath, view: AgentView, change: AgentChange) -> tuple[AgentWordsRow, int]:
-        """Its words and its rank as they are to be."""
+    def _edited(self, path: AgentPath, view: AgentView, change: AgentChange) -> tuple[AgentWordsRow, Agent]:
+        """Its words and itself as they are to be."""
         words = view.words
         if change.display_name is not None:
             words = words._replace(display_name=change.display_name or view.name.agent_id)
@@ -130,7 +135,11 @@ class AgentActs:
             words = words._replace(description=change.description)
         if words != view.words and not allowed(Action.EDIT, view.agent):
             raise _wrong_state(path, f"{agent_name(*path)} is {view.status}: {INSTEAD[Action.EDIT]}")
-        return words, view.agent.rank if change.rank is None else change.rank
+        wanted = replace(view.agent, rank=view.agent.rank if change.rank is None else change.rank)
+        if change.labels is not None:
+            wanted.operator_labels = frozenset(change.labels)
+            wanted.relabel()
+        return words, wanted
 
     async def remove(self, path: AgentPath, *, check: Callable[[AgentView], None], validate_only: bool = False) -> int:
         """Take it out of its group for good; how many attempts it held. `check` as in `edit`."""

@@ -13,8 +13,9 @@ from broker.control.names import split_parent
 from broker.control.presence import Presence
 from broker.dispatch.messages import AgentAdded
 from broker.dispatch.model import Admin, AgentNo, GroupNo
+from broker.dispatch.rows import RequestRow
 from broker.engine import Engine
-from broker.errors import FullError, MalformedError, NotFoundError, WrongStateError
+from broker.errors import ConflictError, FullError, MalformedError, NotFoundError, WrongStateError
 from broker.settings import PlanSettings
 from broker.store.base import AgentWordsRow, EnvironmentRow, GroupRow, OrganisationRow, Store
 
@@ -36,6 +37,17 @@ class AgentName(NamedTuple):
     group_no: GroupNo
     agent_no: AgentNo
     agent_id: str
+
+
+class AgentTraits(NamedTuple):
+    """What an operator says of an agent that is announced: see `AgentAdded`. The request gets the agent's number."""
+
+    rank: int = 0
+    labels: tuple[str, ...] = ()
+    request: RequestRow | None = None
+
+
+NO_TRAITS: Final = AgentTraits()
 
 
 class Directory:
@@ -124,25 +136,52 @@ class Directory:
         agent_no = self._agents[group_no].get(agent_id)
         return None if agent_no is None else AgentName(group_no, agent_no, agent_id)
 
-    async def ensure_agent(self, group_no: GroupNo, agent_id: str, *, is_announced: bool = False) -> AgentNo:
+    async def ensure_agent(self, group_no: GroupNo, agent_id: str, *, announced: AgentTraits | None = None) -> AgentNo:
         """The number of an agent, which is made if there is none; durable on return. Concurrent calls make one.
 
         An agent that was removed keeps its number, under which the dispatcher refuses it, until somebody announces one
-        of the same name (`is_announced`): that is another agent.
+        of the same name (`announced`): that is another agent.
         """
         known = self._agents[group_no].get(agent_id)
-        if known is None and not is_announced:
+        if known is None and announced is None:
             known = next(reversed(self._agent_nos.get((group_no, agent_id), ())), None)
         if known is not None:
             return known
         making = self._making.get((group_no, agent_id))
+        if making is not None and announced is not None:  # it connects at this moment: what is said of it came too late
+            await asyncio.shield(making)
+            name = f"{self.group_name(group_no)}/agents/{agent_id}"
+            raise ConflictError(f"{name} exists already: it has just connected", resource=name)
         if making is None:
             self.refuse_full(group_no)
-            work = self._make_agent(group_no, agent_id)
+            work = self._make_agent(group_no, agent_id, announced or NO_TRAITS)
             making = asyncio.create_task(work, name=f"make-agent-{agent_id}")
             self._making[group_no, agent_id] = making
         # The one who asked first may go away: the others still get their answer.
         return await asyncio.shield(making)
+
+    def organisation_numbered(self, org_no: int) -> OrganisationRow | None:
+        """An organisation by its number; None if it is removed."""
+        row = self._organisations.get(self._slugs.get(org_no, ""))
+        return row if row is not None and row.org_no == org_no else None
+
+    def group_numbered(self, group_no: GroupNo) -> GroupRow | None:
+        """A group by its number; None if it is removed."""
+        row = self._groups_by_no.get(group_no)
+        return None if row is None or row.removed_us else row
+
+    def group_row(self, group_no: GroupNo) -> GroupRow:
+        """The row of a group by its number, of a removed one too."""
+        return self._groups_by_no[group_no]
+
+    def environment_numbered(self, environment_no: int) -> EnvironmentRow | None:
+        """An environment by its number; None if it is removed."""
+        return self._environments_by_no.get(environment_no)
+
+    def agent_numbered(self, group_no: GroupNo, agent_no: AgentNo) -> AgentName | None:
+        """An agent by its number; None if it, or its group, is removed."""
+        found = self.agent(group_no, self.agent_id(group_no, agent_no)) if group_no in self._agents else None
+        return found if found is not None and found.agent_no == agent_no else None
 
     # --- rows and names ---------------------------------------------------------------------------------------------
 
@@ -220,6 +259,10 @@ class Directory:
     def agent_id(self, group_no: GroupNo, agent_no: AgentNo) -> str:
         """The id of an agent by its number; "" for 0 and for one that is gone."""
         return self._agent_ids.get((group_no, agent_no), "")
+
+    def has_words(self, name: AgentName) -> bool:
+        """Whether somebody has said what an agent is called."""
+        return (name.group_no, name.agent_no) in self._words
 
     def agent_words(self, name: AgentName) -> AgentWordsRow:
         """What people call an agent: its id, if nobody has said anything else."""
@@ -342,11 +385,14 @@ class Directory:
             organisation = self._slugs[row.org_no]
             quotas.refuse_agent(organisation, self.plan(organisation), self.private_agents(organisation))
 
-    async def _make_agent(self, group_no: GroupNo, agent_id: str) -> AgentNo:
+    async def _make_agent(self, group_no: GroupNo, agent_id: str, traits: AgentTraits) -> AgentNo:
         agent_no = AgentNo(self._last_agent_no.get(group_no, 0) + 1)
         self._last_agent_no[group_no] = agent_no
         try:
-            await self._engine.ask(group_no, lambda ticket: AgentAdded(ticket, agent_no, agent_id))
+            made = None if traits.request is None else traits.request._replace(number=agent_no)
+            await self._engine.ask(
+                group_no, lambda ticket: AgentAdded(ticket, agent_no, agent_id, traits.rank, traits.labels, made)
+            )
             self._add_agent(group_no, agent_no, agent_id)
         finally:
             del self._making[group_no, agent_id]

@@ -26,13 +26,21 @@ class OrganisationChange(NamedTuple):
 
 
 class GroupChange(NamedTuple):
-    """A display name that is "" is the id."""
+    """A display name that is "" is the id. From `placing` on "" and 0 are the broker's setting."""
 
     display_name: str | None = None
     description: str | None = None
     central_logging: bool | None = None
     mode: str | None = None
     inactive_jobs: str | None = None
+    placing: str | None = None
+    placing_choices: int | None = None
+    attempts_max: int | None = None
+    backoff_first_us: int | None = None
+    backoff_max_us: int | None = None
+    cancel_grace_us: int | None = None
+    queue_jobs_max: int | None = None
+    queue_bytes_max: int | None = None
 
 
 class EnvironmentChange(NamedTuple):
@@ -90,12 +98,13 @@ class Edits:
             view = self._resources.group(organisation, group)
             check(view)
             row = _changed(old, change._asdict())
+            if (change.backoff_first_us, change.backoff_max_us) != (None, None):  # what stays was checked when it came
+                self._resources.check_backoff(row)
             if validate_only:
                 return view._replace(row=row)
             await self._store.update_group(row)
             self._directory.add_group(row)
-            if (row.mode, row.inactive_jobs) != (old.mode, old.inactive_jobs):
-                await self._resources.configure(row)
+            await self._resources.configure(row)
             return self._resources.group(organisation, group)
 
         return await self._resources.turn.carry_out(edit)

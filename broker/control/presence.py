@@ -7,7 +7,11 @@ was. Agents that are older than a field leave it empty.
 
 from typing import Final, NamedTuple
 
-from broker.dispatch.model import AgentNo, GroupNo
+from broker.dispatch.messages import AttemptId
+from broker.dispatch.model import AgentNo, GroupNo, SessionId
+
+Stuck = frozenset[AttemptId]
+"""Attempts whose handler was told to stop and runs on."""
 
 
 class Machine(NamedTuple):
@@ -32,6 +36,7 @@ class Presence:
 
     def __init__(self) -> None:
         self._machines: dict[tuple[GroupNo, AgentNo], Machine] = {}
+        self._stuck: dict[SessionId, Stuck] = {}
 
     def note(self, group_no: GroupNo, agent_no: AgentNo, machine: Machine) -> None:
         """The agent has begun a session from there."""
@@ -40,3 +45,17 @@ class Presence:
     def machine(self, group_no: GroupNo, agent_no: AgentNo) -> Machine:
         """Where the agent was last; `UNKNOWN` before its first session with this broker."""
         return self._machines.get((group_no, agent_no), UNKNOWN)
+
+    def note_stuck(self, session: SessionId, stuck: Stuck) -> None:
+        """What the agent says of its handlers in this session; nothing of one that has ended.
+
+        Of a session, not of an agent: a stream that is not let in, or is taken over, says nothing of the live one.
+        """
+        if stuck:
+            self._stuck[session] = stuck
+        else:
+            self._stuck.pop(session, None)
+
+    def stuck(self, session: SessionId) -> Stuck:
+        """Attempts that hold a slot of the session's agent although they were told to stop."""
+        return self._stuck.get(session, frozenset())

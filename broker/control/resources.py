@@ -7,17 +7,19 @@ whoever comes by these ways may see that they are there, and nothing else.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from dataclasses import replace
+from typing import Final, NamedTuple, TypeVar
 
-from broker.control import quotas
-from broker.control.directory import MANAGED, PRIVATE, AgentName, Directory
+from broker.control import policies, quotas
+from broker.control.directory import MANAGED, NO_TRAITS, PRIVATE, AgentName, AgentTraits, Directory
 from broker.control.lint import GroupWarning, warnings_of
 from broker.control.names import check_display_name, chosen_slug
-from broker.control.presence import UNKNOWN, Machine
+from broker.control.presence import UNKNOWN, Machine, Stuck
+from broker.control.requests import ANONYMOUS, Asked, Requests, gone
 from broker.control.status import AgentStatus, GroupStatus, agent_status, group_status
 from broker.control.turn import Turn
 from broker.dispatch.messages import GroupConfigured
-from broker.dispatch.model import NO_AGENT, Admin, Agent, GroupNo, Spread
+from broker.dispatch.model import NO_AGENT, Admin, Agent, AgentNo, GroupNo, OperationPolicy, Placing, Spread
 from broker.engine import Engine
 from broker.errors import ConflictError, NotFoundError, WrongStateError
 from broker.settings import LimitSettings
@@ -27,8 +29,13 @@ REFUSE: Final = "refuse"
 WAIT: Final = "wait"
 UNSAID: Final = GroupRules("", WAIT)
 """How a group treats its jobs of whom nobody said anything: as the broker's settings have it."""
+OF_THE_MESH: Final = 0
+"""In the place of an organisation's number: requests for organisations are nobody's."""
 DEFAULT: Final = "default"
 """The organisation, group and environment that `--dev` makes at the first start."""
+
+
+T = TypeVar("T")
 
 
 class AgentView(NamedTuple):
@@ -39,6 +46,7 @@ class AgentView(NamedTuple):
     agent: Agent
     words: AgentWordsRow
     machine: Machine = UNKNOWN
+    stuck: Stuck = frozenset()
 
 
 class GroupView(NamedTuple):
@@ -58,29 +66,50 @@ class GroupView(NamedTuple):
 
 
 class Resources:
-    """What operators make and read. All methods may raise NotFoundError for the names they are given."""
+    """What operators make and read. All methods may raise NotFoundError for the names they are given.
 
-    def __init__(self, store: Store, engine: Engine, directory: Directory, limits: LimitSettings) -> None:
+    `default` is how the broker's settings have jobs treated.
+    """
+
+    def __init__(
+        self, store: Store, engine: Engine, directory: Directory, limits: LimitSettings, default: OperationPolicy
+    ) -> None:
         self._store = store
         self._engine = engine
         self._directory = directory
+        self._default = default
+        self._requests = Requests(store, engine)
         self.turn = Turn(limits.changes_waiting_max)
 
     # --- making -----------------------------------------------------------------------------------------------------
 
     async def create_organisation(
-        self, slug: str, display_name: str, *, description: str = "", validate_only: bool = False
+        self,
+        slug: str,
+        display_name: str,
+        *,
+        description: str = "",
+        asked: Asked = ANONYMOUS,
     ) -> OrganisationRow:
-        """Make an organisation. Raises ConflictError if the id is taken, MalformedError."""
+        """Make an organisation. Raises ConflictError if the id is taken, MalformedError.
+
+        A request that was `asked` before is answered with what it made; so are the others.
+        """
         slug = chosen_slug(slug, display_name, "organization_id")
 
         async def create() -> OrganisationRow:
+            known = await self._requests.known(OF_THE_MESH, asked)
+            if known is not None:
+                return _still_there(self._directory.organisation_numbered(known.number), asked)
             taken = {row.slug for row in self._directory.organisations()}
             _refuse_taken(f"organizations/{slug}", is_taken=slug in taken)
             now_us = self._engine.clock.now_us()
-            if validate_only:
+            if asked.validate_only:
                 return OrganisationRow(0, slug, display_name or slug, now_us, description)
-            row = await self._store.insert_organisation(slug, display_name or slug, now_us, description=description)
+            made = self._requests.row(OF_THE_MESH, asked, "organisation")
+            row = await self._store.insert_organisation(
+                slug, display_name or slug, now_us, description=description, request=made
+            )
             self._directory.add_organisation(row)
             return row
 
@@ -96,12 +125,12 @@ class Resources:
         kind: str = PRIVATE,
         central_logging: bool = True,
         rules: GroupRules = UNSAID,
-        validate_only: bool = False,
+        asked: Asked = ANONYMOUS,
     ) -> GroupView:
         """Make a group and drive it from now on. A mode that is "" is the broker's setting.
 
         Central logging is on unless switched off here, and always for managed groups. Raises FullError at the plan's
-        limit.
+        limit, MalformedError for a first wait before a retry that is above the largest.
         """
         check_display_name(display_name, "group.display_name")
         slug = chosen_slug(slug, display_name, "group_id")
@@ -110,18 +139,21 @@ class Resources:
         is_logging = central_logging or kind == MANAGED
 
         async def create() -> GroupView:
+            org_no = self._directory.organisation(organisation).org_no
+            known = await self._requests.known(org_no, asked)
+            if known is not None:
+                return self._view(_still_there(self._directory.group_numbered(GroupNo(known.number)), asked))
             taken = {row.slug for row in self._directory.groups(organisation)}
             _refuse_taken(f"organizations/{organisation}/groups/{slug}", is_taken=slug in taken)
             if kind == PRIVATE:
                 current = self._directory.private_groups(organisation)
                 quotas.refuse_group(organisation, self._directory.plan(organisation), current)
-            org_no = self._directory.organisation(organisation).org_no
             now_us = self._engine.clock.now_us()
-            if validate_only:
-                return GroupView(
-                    GroupRow(GroupNo(0), org_no, slug, name, description, kind, is_logging, now_us, *rules)
-                )
-            row = await self._store.insert_group(org_no, slug, name, description, kind, is_logging, now_us, rules)
+            row = GroupRow(GroupNo(0), org_no, slug, name, description, kind, is_logging, now_us, *rules)
+            self.check_backoff(row)
+            if asked.validate_only:
+                return GroupView(row)
+            row = await self._store.insert_group(row, self._requests.row(org_no, asked, "group"))
             await self._engine.add_group(row.group_no)
             await self.configure(row)
             self._directory.add_group(row)
@@ -138,7 +170,7 @@ class Resources:
         description: str = "",
         target: str = "",
         groups: Sequence[str] = (),
-        validate_only: bool = False,
+        asked: Asked = ANONYMOUS,
     ) -> EnvironmentRow:
         """Make an environment. `target` (a group's id) takes its jobs and counts as one of `groups`."""
         check_display_name(display_name, "environment.display_name")
@@ -146,16 +178,22 @@ class Resources:
         name = display_name or slug
 
         async def create() -> EnvironmentRow:
+            org_no = self._directory.organisation(organisation).org_no
+            known = await self._requests.known(org_no, asked)
+            if known is not None:
+                return _still_there(self._directory.environment_numbered(known.number), asked)
             taken = {row.slug for row in self._directory.environments(organisation)}
             _refuse_taken(f"organizations/{organisation}/environments/{slug}", is_taken=slug in taken)
-            org_no = self._directory.organisation(organisation).org_no
             target_no = self._directory.group(organisation, target).group_no if target else GroupNo(0)
             named = [self._directory.group(organisation, group).group_no for group in groups]
             group_nos = tuple(dict.fromkeys([*named, target_no] if target_no else named))
             now_us = self._engine.clock.now_us()
-            if validate_only:
+            if asked.validate_only:
                 return EnvironmentRow(0, org_no, slug, name, description, target_no, group_nos, now_us)
-            row = await self._store.insert_environment(org_no, slug, name, description, target_no, group_nos, now_us)
+            made = self._requests.row(org_no, asked, "environment")
+            row = await self._store.insert_environment(
+                org_no, slug, name, description, target_no, group_nos, now_us, request=made
+            )
             self._directory.add_environment(row)
             return row
 
@@ -169,7 +207,8 @@ class Resources:
         display_name: str,
         *,
         description: str = "",
-        validate_only: bool = False,
+        traits: AgentTraits = NO_TRAITS,
+        asked: Asked = ANONYMOUS,
     ) -> AgentView:
         """Announce an agent: it awaits its set-up until it connects. Raises ConflictError if the id is taken.
 
@@ -178,28 +217,56 @@ class Resources:
         agent_id = chosen_slug(agent_id, display_name, "agent_id")
 
         async def create() -> AgentView:
-            group_no = self.private_group(organisation, group).group_no
-            is_taken = self._directory.agent(group_no, agent_id) is not None
-            _refuse_taken(agent_name(organisation, group, agent_id), is_taken=is_taken)
-            if validate_only:
-                self._directory.refuse_full(group_no)
-                announced = Agent(NO_AGENT, agent_id)
-                words = AgentWordsRow(group_no, announced.no, display_name or agent_id, description)
-                return AgentView(AgentName(group_no, announced.no, agent_id), agent_status(announced), announced, words)
-            agent_no = await self._directory.ensure_agent(group_no, agent_id, is_announced=True)
-            if display_name not in ("", agent_id) or description:
-                words = AgentWordsRow(group_no, agent_no, display_name or agent_id, description)
+            row = self.private_group(organisation, group)
+            known = await self._requests.known(row.org_no, asked)
+            if known is not None:
+                number = _still_there(self._directory.agent_numbered(known.group_no, AgentNo(known.number)), asked)
+            else:
+                is_taken = self._directory.agent(row.group_no, agent_id) is not None
+                _refuse_taken(agent_name(organisation, group, agent_id), is_taken=is_taken)
+                if asked.validate_only:
+                    self._directory.refuse_full(row.group_no)
+                    return _announced(row.group_no, agent_id, display_name, description, traits)
+                made = self._requests.row(row.org_no, asked, "agent", row.group_no)
+                wanted = traits._replace(request=made)
+                agent_no = await self._directory.ensure_agent(row.group_no, agent_id, announced=wanted)
+                number = AgentName(row.group_no, agent_no, agent_id)
+            if not self._directory.has_words(number) and (display_name not in ("", agent_id) or description):
+                words = AgentWordsRow(number.group_no, number.agent_no, display_name or agent_id, description)
                 await self._directory.put_agent_words(words)
-            return self.agent(organisation, group, agent_id)
+            return self.agent(organisation, group, number.agent_id)
 
         return await self.turn.carry_out(create)
 
+    def check_backoff(self, row: GroupRow) -> None:
+        """Raise MalformedError if retries of the group would begin with a longer wait than they may ever have."""
+        policies.check_backoff(self._default, row)
+
     async def configure(self, row: GroupRow) -> None:
         """Have the dispatcher treat jobs of the group as its row says; it forgets that with each start."""
-        spread, refuses = Spread(row.mode), row.inactive_jobs == REFUSE
-        policy = self._engine.dispatcher(row.group_no).ledger.policy
-        if (spread, refuses) != (policy.spread, policy.refuses_inactive):
-            await self._engine.ask(row.group_no, lambda ticket: GroupConfigured(ticket, spread, refuses))
+        default, policy = self._engine.policy, self._engine.dispatcher(row.group_no).ledger.policy
+        wanted = replace(
+            policy,
+            spread=Spread(row.mode),
+            refuses_inactive=row.inactive_jobs == REFUSE,
+            placing=Placing(row.placing or default.placing),
+            placing_choices=row.placing_choices or default.placing_choices,
+            queue_jobs_max=row.queue_jobs_max or default.queue_jobs_max,
+            queue_bytes_max=row.queue_bytes_max or default.queue_bytes_max,
+        )
+        if wanted != policy:
+            await self._engine.ask(
+                row.group_no,
+                lambda ticket: GroupConfigured(
+                    ticket,
+                    wanted.spread,
+                    wanted.refuses_inactive,
+                    wanted.placing,
+                    wanted.placing_choices,
+                    wanted.queue_jobs_max,
+                    wanted.queue_bytes_max,
+                ),
+            )
 
     async def configure_all(self) -> None:
         """The same for all groups. Call once after a start, before anybody may submit."""
@@ -260,7 +327,8 @@ class Resources:
         if agent is None or agent.admin is Admin.REMOVED:  # in this moment: the directory is told after the commit
             return None
         machine = self._directory.presence.machine(name.group_no, name.agent_no)
-        return AgentView(name, agent_status(agent), agent, self._directory.agent_words(name), machine)
+        stuck = self._directory.presence.stuck(agent.session)
+        return AgentView(name, agent_status(agent), agent, self._directory.agent_words(name), machine, stuck)
 
     def _view(self, row: GroupRow) -> GroupView:
         ledger = self._engine.dispatcher(row.group_no).ledger
@@ -291,6 +359,20 @@ def managed(name: str) -> WrongStateError:
     """The error for what only the mesh's operator may do."""
     text = f"{name} is managed: the operator of the mesh runs it, nobody else changes it or has agents in it"
     return WrongStateError(text, reason="GROUP_MANAGED", resource=name)
+
+
+def _announced(group_no: GroupNo, agent_id: str, display_name: str, description: str, traits: AgentTraits) -> AgentView:
+    """An agent as it would be."""
+    agent = Agent(NO_AGENT, agent_id, rank=traits.rank, operator_labels=frozenset(traits.labels))
+    agent.relabel()
+    words = AgentWordsRow(group_no, agent.no, display_name or agent_id, description)
+    return AgentView(AgentName(group_no, agent.no, agent_id), agent_status(agent), agent, words)
+
+
+def _still_there(made: T | None, asked: Asked) -> T:
+    if made is None:
+        raise gone(asked)
+    return made
 
 
 def _refuse_taken(name: str, *, is_taken: bool) -> None:

@@ -83,20 +83,24 @@ class Batcher:
         """
         assert self.pending is None, "a batch is pending: nothing steps before it is settled"
         touched: dict[GroupNo, Dispatcher] = {}
+        dispatchers = self._dispatchers
         for group, event in events:
-            dispatcher = self._dispatchers.get(group)
+            dispatcher = dispatchers.get(group)
             if dispatcher is not None:
                 dispatcher.step(now_us, event)
                 touched[group] = dispatcher
         self._fire_timers(now_us, touched, lag_us)
         batch = Batch(0, now_us)
+        has_writes = False
         for group in sorted(touched):
             effects = touched[group].take_effects()
-            if effects:
+            writes = bool(effects.writes)
+            if writes or effects.replies or effects.sends or effects.notices:
+                has_writes |= writes
                 batch.effects[group] = effects
                 batch.epochs[group] = touched[group].epoch
             self._rearm(group, touched[group])
-        if batch.writes:
+        if has_writes:
             batch.seq = self.seq + 1
             self.pending = batch
         return batch

@@ -115,12 +115,12 @@ class Deadlines:
 
     def next_us(self, now_us: int) -> int | None:
         """When to call `pop_due`, at the latest; `now_us` if a bucket is still being moved. None: nothing is armed."""
-        heap = self._first()
-        for _ in range(STALE_CALL_MAX):
-            if not heap or self._is_armed(heap[0][1], heap[0][0]):
-                break
+        heap = self._first() if self._old else self._heap
+        left = STALE_CALL_MAX
+        while heap and left and not self._is_armed(heap[0][1], heap[0][0]):
             heappop(heap)
             self._stale -= 1
+            left -= 1
             heap = self._first()
         first_us = heap[0][0] if heap else None
         if self._buckets:

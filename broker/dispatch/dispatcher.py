@@ -131,13 +131,14 @@ class Dispatcher:
         ledger = self.ledger
         if ledger.is_unfinished:
             return ledger.now_us
-        times = [since + ledger.policy.unoffered_grace_us for since in ledger.unoffered.values()]
-        if ledger.lazy:
-            times.append(ledger.lazy_due_us)
         due_us = ledger.deadlines.next_us(ledger.now_us)
-        if due_us is not None:
-            times.append(due_us)
-        return min(times) if times else None
+        if ledger.lazy:
+            lazy_due_us = ledger.lazy_due_us
+            due_us = lazy_due_us if due_us is None else min(due_us, lazy_due_us)
+        if ledger.unoffered:
+            over_us = min(ledger.unoffered.values()) + ledger.policy.unoffered_grace_us
+            due_us = over_us if due_us is None else min(due_us, over_us)
+        return due_us
 
     def durable_view(self) -> dict[JobKey, JobRow]:
         """The rows that a store holds once everything is committed: what recovery must give again (invariant 10)."""
@@ -268,7 +269,11 @@ class Dispatcher:
             return
         if event.agent not in ledger.agents:
             agent = ledger.agents[event.agent] = Agent(event.agent, event.agent_id, created_us=ledger.now_us)
+            agent.rank, agent.operator_labels = event.rank, frozenset(event.labels)
+            agent.relabel()
             ledger.write_agent(agent)
+            if event.request is not None:
+                ledger.effects.writes.requests.append(event.request)
         ledger.effects.replies.append(RequestDone(event.ticket))
 
     def _on_cancel_requested(self, event: CancelRequested) -> None:
@@ -299,12 +304,13 @@ class Dispatcher:
             text = "the job is not held: there is nothing to decide"
             ledger.effects.replies.append(RequestRefused(event.ticket, reasons.JOB_NOT_HELD, text))
             return
-        job.message = event.comment or job.message
         if event.decision == HeldDecision.RETRY:
             ledger.give_back(job, reasons.RESOLVED, event.actor)
         else:
             state = JobState.SUCCEEDED if event.decision == HeldDecision.SUCCEED else JobState.FAILED
-            job.code = "" if state is JobState.SUCCEEDED else reasons.RESOLVED
+            # Why is kept with who decided; of a success there is no failure to tell.
+            is_good = state is JobState.SUCCEEDED
+            job.code, job.message = ("", "") if is_good else (reasons.RESOLVED, event.comment or job.message)
             ledger.end(job, state, reasons.RESOLVED, event.actor)
             ledger.record(job, JobState.HELD, reasons.RESOLVED, event.actor)
         ledger.effects.replies.append(RequestDone(event.ticket, job.state))

@@ -7,7 +7,7 @@ by `Verdict.agent`.
 
 from collections.abc import Callable
 from itertools import takewhile
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.model import (
@@ -21,12 +21,15 @@ from broker.dispatch.model import (
     JobState,
     Link,
     Phase,
+    Placing,
     Spread,
 )
 from broker.dispatch.placement import may_take
 from broker.dispatch.rows import JobRow
 
-HELD_CHOICES: Final = "a person decides: retry it, or let it fail or succeed"
+HELD_CHOICES: Final = "a person decides: `mesh jobs resolve JOB retry`, or fail, or succeed"
+
+TOO_MANY_KINDS: Final = "the group has as many kinds of agents as it may"
 
 
 class Verdict(NamedTuple):
@@ -71,11 +74,25 @@ def explain_job(ledger: Ledger, key: JobKey) -> Explanation | None:
 
 def explain_final(row: JobRow) -> Explanation:
     """How a final job ended, from its row."""
-    attempts = f"after {row.attempt} attempts" if row.attempt > 1 else "at its first attempt" if row.attempt else ""
+    attempts = (
+        f"after {row.attempt} attempts{_budgets(row)}"
+        if row.attempt > 1
+        else "at its first attempt"
+        if row.attempt
+        else ""
+    )
     why = f" ({row.code})" if row.code else ""
     summary = f"{row.state} {attempts}".rstrip() + why + (f": {row.message}" if row.message else "")
     is_good = row.state == JobState.SUCCEEDED
     return Explanation(summary, "nothing, it is final" if is_good else "nothing; requeue it to run it as a new job")
+
+
+def _budgets(row: JobRow) -> str:
+    """How many of its attempts were used up by what, for a dead letter."""
+    if row.state != JobState.DEAD:
+        return ""
+    budgets = (("failures", row.failures), ("crashes", row.crashes), ("bounces", row.bounces))
+    return f": {', '.join(f'{number} {name}' for name, number in budgets if number)}"
 
 
 def explain_agent(ledger: Ledger, number: AgentNo) -> AgentExplanation | None:
@@ -83,14 +100,28 @@ def explain_agent(ledger: Ledger, number: AgentNo) -> AgentExplanation | None:
     agent = ledger.agents.get(number)
     if agent is None:
         return None
-    holds = f"it holds {agent.held} of {agent.capacity} attempts"
+    holds = f"it holds {agent.held}" + (f" of {agent.capacity} attempts" if agent.is_present else " attempts")
     obstacles = _obstacles(ledger, agent)
     if agent.is_present and agent.held >= agent.capacity:
         obstacles.append(Obstacle("no_capacity", "it is full", "an attempt of its own ends"))
     if obstacles:
         return AgentExplanation(f"gets nothing new: {obstacles[0].what}; {holds}", obstacles[0].until, tuple(obstacles))
-    next_step = "a job comes that it can take and no other agent is less loaded"
-    return AgentExplanation(f"may be given work: {holds}", next_step, ())
+    return AgentExplanation(f"may be given work: {holds}", f"a job comes that it can take, and {_turn(ledger)}", ())
+
+
+def _turn(ledger: Ledger) -> str:
+    """When an agent with room is the one: the group's way to place, in words."""
+    match ledger.policy.placing:
+        case Placing.LEAST_LOADED:
+            return "no other agent is less loaded"
+        case Placing.ROUND_ROBIN:
+            return "it is its turn: the group places by turns"
+        case Placing.RANDOM:
+            return "it is drawn: the group places at random"
+        case Placing.POWER_OF_D:
+            return f"it is the least loaded of {ledger.policy.placing_choices} agents that are drawn"
+        case _:
+            assert_never(ledger.policy.placing)
 
 
 # --- jobs -----------------------------------------------------------------------------------------------------------
@@ -166,7 +197,7 @@ def _unfit(job: Job, agent: Agent) -> str:
     missing = label_set.labels - agent.labels
     if missing:
         return f"it lacks the label {', '.join(sorted(missing))}"
-    return "" if agent.agent_class is not None else "the group has as many kinds of agents as it may"
+    return "" if agent.agent_class is not None else TOO_MANY_KINDS
 
 
 def _full(job: Job, agent: Agent, first_rank: int | None) -> str:
@@ -184,7 +215,7 @@ def _assigned(ledger: Ledger, job: Job) -> Explanation:
 
 
 def _running(ledger: Ledger, job: Job) -> Explanation:
-    since = f"it runs since {_ago(ledger, job.started_us)}"
+    since = f"it has run for {_apart(ledger, job.started_us)}"
     due_us = ledger.job_due_us(job)
     return _with_attempt(ledger, job, since, f"it ends, or is stopped {_in(ledger, due_us)}" if due_us else "it ends")
 
@@ -198,7 +229,7 @@ def _with_attempt(ledger: Ledger, job: Job, summary: str, next_step: str) -> Exp
         return Explanation(f"{where}: sent, not taken yet", f"it is taken, or placed elsewhere {_in(ledger, until_us)}")
     if job.phase is Phase.AWAY:
         until_us = ledger.take_away_us(job, agent)
-        text = f"{where}: the agent's stream ended {_ago(ledger, agent.closed_us)}"
+        text = f"{where}: the agent's stream ended {_apart(ledger, agent.closed_us)} ago"
         return Explanation(text, f"the agent comes back with it, or it is taken away {_in(ledger, until_us)}")
     if job.phase is Phase.STOPPING:
         text = f"{where}: told to stop ({job.stop_reason})"
@@ -229,7 +260,7 @@ def _obstacles(ledger: Ledger, agent: Agent) -> list[Obstacle]:
     admin, link = agent.admin, agent.link
     said = f" by {agent.admin_actor}" if agent.admin_actor else ""
     said += f" ({agent.admin_reason})" if agent.admin_reason else ""
-    silent = f"nothing was heard of it since {_ago(ledger, agent.heard_us)}"
+    silent = f"nothing was heard of it for {_apart(ledger, agent.heard_us)}"
     again = "its process is started again on its machine"
     rows = (
         (admin is Admin.REMOVED, "removed", f"it was removed{said}", "its last exclusive attempt is fenced"),
@@ -238,14 +269,19 @@ def _obstacles(ledger: Ledger, agent: Agent) -> list[Obstacle]:
         (link is Link.NEVER, "awaiting_setup", "it has never connected", "it is set up and connects"),
         (link is Link.STOPPED, "stopped", "it was drained to stop", again),
         (link is Link.LEFT, "stopped", "it left in good order", again),
-        (link is Link.GONE, "no_response", "its stream ended", "it connects again"),
+        (link is Link.GONE, "no_response", "its stream ended", "its process connects again, or is started again"),
         (link is Link.SUSPECT, "no_response", silent, "it is heard again"),
         (admin is Admin.PAUSED, "paused", f"it is paused{said}", "an operator resumes it"),
+        (_has_no_kind(agent), "kinds", TOO_MANY_KINDS, "it is given labels that other agents have, or a kind goes"),
         (agent.is_leaving, "leaving", "it asked to leave (SIGTERM)", "its process ends and is started again"),
         (agent.is_busy, "busy", "it refused work as busy", "it states its capacity again"),
         (agent.is_deaf, "deaf", "it did not take what it was sent", "it takes, refuses or reports something"),
     )
     return [Obstacle(reason, what, until) for is_so, reason, what, until in rows if is_so]
+
+
+def _has_no_kind(agent: Agent) -> bool:
+    return agent.is_present and agent.agent_class is None
 
 
 def _drain_end(ledger: Ledger, agent: Agent) -> str:
@@ -259,5 +295,5 @@ def _in(ledger: Ledger, at_us: int) -> str:
     return f"in {max(0, at_us - ledger.now_us) / SECOND_US:.1f} s"
 
 
-def _ago(ledger: Ledger, at_us: int) -> str:
+def _apart(ledger: Ledger, at_us: int) -> str:
     return f"{max(0, ledger.now_us - at_us) / SECOND_US:.1f} s"

@@ -20,12 +20,25 @@ from broker.dispatch.messages import (
 )
 from broker.dispatch.model import LIVE_PHASES, Admin, Job, JobState
 from broker.dispatch.operators import remove
+from broker.dispatch.placing import placed_anew
 
 
 def on_configured(ledger: Ledger, event: GroupConfigured) -> None:
     """What agents hold stays; what waits is looked at anew."""
-    ledger.policy = replace(ledger.policy, spread=event.spread, refuses_inactive=event.refuses_inactive)
-    ledger.placement.configure(ledger.policy)
+    old = ledger.policy
+    new = ledger.policy = replace(
+        old,
+        spread=event.spread,
+        refuses_inactive=event.refuses_inactive,
+        placing=event.placing,
+        placing_choices=event.placing_choices,
+        queue_jobs_max=event.queue_jobs_max or old.queue_jobs_max,
+        queue_bytes_max=event.queue_bytes_max or old.queue_bytes_max,
+    )
+    if (new.placing, new.placing_choices) == (old.placing, old.placing_choices):
+        ledger.placement.configure(new)
+    else:
+        ledger.placement = placed_anew(ledger.placement, new, ledger.random)
     ledger.wants_places = None
     ledger.effects.replies.append(RequestDone(event.ticket))
 

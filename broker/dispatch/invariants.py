@@ -81,7 +81,9 @@ def _fits(ledger: Ledger) -> Iterator[str]:
         agent, label_set = ledger.agents[job.agent], job.lane.level.label_set
         if not agent.is_present:
             yield f"job {job.key} is sent to agent {agent.no}, which has no session"
-        if label_set.operation not in agent.operations or not label_set.labels <= agent.labels:
+        is_relabelled = job.assigned_us <= agent.labels_us
+        has_labels = is_relabelled or label_set.labels <= agent.labels
+        if label_set.operation not in agent.operations or not has_labels:
             yield f"job {job.key} ({label_set.operation}) is on agent {agent.no}, which does not serve it"
 
 

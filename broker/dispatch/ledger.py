@@ -243,7 +243,7 @@ class Ledger:
         job.agent = agent.no
         job.assigned_us = now_us
         job.started_us = 0
-        job.loss_counted = False
+        job.loss_counted = job.is_taken_over = False
         self._assigned_no += 1
         agent.last_assigned_no = self._assigned_no
         agent.live[job.key] = job
@@ -264,6 +264,7 @@ class Ledger:
                 job.run_timeout_us,
                 job.total_by_us,
                 job.policy.exclusive,
+                job.policy.on_loss,
             )
         )
 
@@ -516,6 +517,7 @@ class Ledger:
                 agent.created_us,
                 agent.connected_us,
                 agent.incarnation,
+                tuple(sorted(agent.operator_labels)),
             )
         )
 

@@ -28,7 +28,6 @@ from broker.dispatch.messages import (
 from broker.dispatch.model import (
     NO_JOB,
     NO_SESSION,
-    SECOND_US,
     Admin,
     Agent,
     DrainEnd,
@@ -40,13 +39,15 @@ from broker.dispatch.model import (
     Phase,
 )
 from broker.dispatch.reports import confirm_stop, on_finished
-from broker.dispatch.retry import after_bounce, after_loss
+from broker.dispatch.retry import Loss, after_bounce, after_loss
 from broker.dispatch.transitions import Cause
 
 STUCK: Final = "stuck"
 """Why an agent is noticed that does not confirm a stop: a person may want to look at it."""
-DISABLED_RETRY_US: Final = 30 * SECOND_US
-"""When a disabled agent may ask again."""
+REJECTED_RETRY_LEASES: Final = 3
+"""After so many leases a disabled agent, or one that another process has taken over from, may ask again."""
+QUARANTINED_MAX: Final = 8
+"""Processes of one agent that are remembered as taken over from."""
 _GIVEN_UP: Final = (StopReason.TOTAL_TIMEOUT, StopReason.DRAIN_KILL)
 
 
@@ -54,24 +55,25 @@ def on_connected(ledger: Ledger, event: AgentConnected) -> None:
     """Session rows c and d, in the order that the table fixes."""
     agent = ledger.agents[event.agent]
     is_same = agent.incarnation == event.incarnation
-    refused = _refusal(agent, event)
+    refused = _refusal(ledger, agent, event)
     if refused is not None:
         ledger.effects.sends.append(refused)
         return
-    if agent.is_present and agent.session != event.session and is_same and event.connect_seq <= agent.connect_seq:
-        ledger.effects.sends.append(
-            RejectAgent(event.session, "SUPERSEDED", "a newer stream of this agent is live; this one is older")
-        )
-        return
+    if not is_same:
+        # A process that was heard just now has not died of its work: there are two of this name.
+        agent.was_taken_over = agent.is_present and agent.link is not Link.SUSPECT
+        others = tuple(one for one in agent.quarantined if one != event.incarnation)
+        agent.quarantined = (*others, agent.incarnation)[-QUARANTINED_MAX:] if agent.is_present else others
     if agent.is_present and agent.session != event.session:
-        ledger.effects.sends.append(EndSession(agent.session, "superseded"))
+        end = EndSession(agent.session, "superseded") if is_same else EndSession(agent.session, "taken_over")
+        ledger.effects.sends.append(end)
     end_session(ledger, agent, ledger.policy.reconnect_grace_us)
-    has_crashed = not is_same and _ended_unasked(agent)
+    loss = _loss(agent)
     _begin_session(ledger, agent, event)
     for outcome in event.outcomes:
         on_finished(ledger, outcome)
     keep = tuple(_keeps(ledger, agent, held) for held in event.held)
-    _miss(ledger, agent, set(event.held), is_same=is_same, has_crashed=has_crashed)
+    _miss(ledger, agent, set(event.held), is_same=is_same, loss=loss)
     ledger.effects.sends.append(WelcomeAgent(event.session, keep))
     _remind(ledger, agent)
     ledger.slot_freed(agent)
@@ -79,25 +81,38 @@ def on_connected(ledger: Ledger, event: AgentConnected) -> None:
     ledger.notice_agent(agent, "connected")
 
 
-def _refusal(agent: Agent, event: AgentConnected) -> RejectAgent | None:
-    """Row b, as far as it is the dispatcher's: removed, or disabled and with nothing to settle."""
+def _refusal(ledger: Ledger, agent: Agent, event: AgentConnected) -> RejectAgent | None:
+    """Rows b and c, as far as they are the dispatcher's.
+
+    The agent is removed, or disabled and with nothing to settle; a newer stream, or a newer process, is here.
+    """
     if agent.admin is Admin.REMOVED:
         return removed(event)
+    retry_us = REJECTED_RETRY_LEASES * ledger.policy.lease_us
+    if agent.is_present and agent.session != event.session:
+        if agent.incarnation == event.incarnation and event.connect_seq <= agent.connect_seq:
+            return RejectAgent(event.session, "SUPERSEDED", "a newer stream of this agent is live; this one is older")
+        if event.incarnation in agent.quarantined:
+            text = "another process of this agent has taken over: two run under one name; end this one, or rename it"
+            return RejectAgent(event.session, "QUARANTINED", text, retry_us)
     if agent.admin is Admin.DISABLED and not (agent.live or event.held or event.outcomes):
         text = "an operator has disabled this agent; it is let in when it is enabled again"
-        return RejectAgent(event.session, "AGENT_DISABLED", text, DISABLED_RETRY_US)
+        return RejectAgent(event.session, "AGENT_DISABLED", text, retry_us)
     return None
 
 
 def removed(event: AgentConnected) -> RejectAgent:
     """Row b: there is no such agent in the group any more."""
-    text = "this agent is not in its group: it was removed; add it again and give it a new identity"
+    text = "this agent is not in its group: it was removed; `mesh agents add` lets its name in again"
     return RejectAgent(event.session, "REMOVED", text)
 
 
-def _ended_unasked(agent: Agent) -> bool:
+def _loss(agent: Agent) -> Loss:
     """Whether the end of the agent's process is a crash: nobody had asked for it, and it is not we who were away."""
-    return bool(agent.closed_us) and agent.admin is Admin.ENABLED and not agent.is_leaving
+    is_unasked = bool(agent.closed_us) and agent.admin is Admin.ENABLED and not agent.is_leaving
+    if not is_unasked:
+        return Loss.ASKED
+    return Loss.TAKEN_OVER if agent.was_taken_over else Loss.CRASHED
 
 
 def _remind(ledger: Ledger, agent: Agent) -> None:
@@ -132,7 +147,8 @@ def _begin_session(ledger: Ledger, agent: Agent, event: AgentConnected) -> None:
     agent.slots = event.slots
     if is_new or event.capacity_seq >= agent.capacity_seq:
         agent.capacity, agent.capacity_seq = event.capacity, event.capacity_seq
-    agent.operations, agent.labels = event.operations, event.labels
+    agent.operations, agent.claims = event.operations, event.labels
+    agent.relabel()
     agent.unfit = frozenset()
     agent.is_busy = agent.is_deaf = agent.is_leaving = False
     agent.detached.clear()
@@ -179,7 +195,7 @@ def _may_adopt(agent: Agent) -> bool:
     return agent.admin is not Admin.DISABLED
 
 
-def _miss(ledger: Ledger, agent: Agent, listed: set[AttemptId], *, is_same: bool, has_crashed: bool) -> None:
+def _miss(ledger: Ledger, agent: Agent, listed: set[AttemptId], *, is_same: bool, loss: Loss) -> None:
     """Rows 8 and 9: what it should hold and does not name. An exclusive one stays away if the process is another."""
     strays: list[Job] = []
     for job in list(agent.live.values()):
@@ -187,16 +203,18 @@ def _miss(ledger: Ledger, agent: Agent, listed: set[AttemptId], *, is_same: bool
             continue
         if job.policy.exclusive and (agent.stray_until_us or not is_same):
             strays.append(job)
+            job.is_taken_over = job.is_taken_over or loss is Loss.TAKEN_OVER
             agent.sent.pop(job.key, None)  # nobody waits for the acceptance of a process that is gone
             continue
         had_accepted = job.key not in agent.sent
         ledger.set_phase(job, Cause.NOT_LISTED if is_same else Cause.NEW_INCARNATION, Phase.NONE)
         ledger.release(job, agent)
-        ledger.close_attempt(job, "not_listed" if is_same else "incarnation_ended")
+        ended = reasons.TAKEN_OVER if loss is Loss.TAKEN_OVER else "incarnation_ended"
+        ledger.close_attempt(job, "not_listed" if is_same else ended)
         if job.stop_reason and not job.cancel_requested:
             job.stop_reason = ""
         if not is_same:
-            after_loss(ledger, job, agent, crashed=has_crashed)
+            after_loss(ledger, job, agent, loss)
         elif had_accepted:
             after_bounce(ledger, job, "not_listed")
         else:
@@ -215,6 +233,7 @@ def on_closed(ledger: Ledger, event: SessionClosed) -> None:
 
 
 def _lose(ledger: Ledger, agent: Agent, why: str) -> None:
+    agent.was_taken_over = False
     ledger.deactivate(agent)
     if agent.link is not Link.STOPPED:
         agent.link = Link.GONE
@@ -282,7 +301,7 @@ def _take_away(ledger: Ledger, agent: Agent, job: Job) -> None:
     ledger.set_phase(job, Cause.TAKEN_AWAY, Phase.ADOPTABLE)
     ledger.release(job, agent)
     ledger.close_attempt(job, "lost")
-    after_loss(ledger, job, agent, crashed=_ended_unasked(agent))
+    after_loss(ledger, job, agent, Loss.TAKEN_OVER if job.is_taken_over else _loss(agent))
 
 
 def on_left(ledger: Ledger, event: AgentLeft) -> None:

@@ -16,12 +16,14 @@ from broker.dispatch.model import (
     GroupNo,
     JobKey,
     JobState,
+    OnLoss,
     OperationPolicy,
     OutcomeStatus,
+    Placing,
     SessionId,
     Spread,
 )
-from broker.dispatch.rows import Writes
+from broker.dispatch.rows import RequestRow, Writes
 
 T = TypeVar("T")
 
@@ -79,11 +81,17 @@ class JobSubmitted:
 
 @message
 class AgentAdded:
-    """An operator (or `--dev`) added an agent to the group; it has never connected."""
+    """An operator (or `--dev`) added an agent to the group; it has never connected.
+
+    `rank` and `labels` are as in `RankSet` and `LabelsSet`. `request` is written with the agent.
+    """
 
     ticket: int
     agent: AgentNo
     agent_id: str
+    rank: int = 0
+    labels: tuple[str, ...] = ()
+    request: RequestRow | None = None
 
 
 @message
@@ -229,7 +237,7 @@ class HeldDecision:
 
 @message
 class HeldResolved:
-    """A person has decided about a held job; `decision` is one of `HeldDecision`, `comment` stays with the job."""
+    """A person has decided about a held job; `decision` is a `HeldDecision`, `comment` is the message of a failure."""
 
     ticket: int
     job_key: JobKey
@@ -309,15 +317,33 @@ class RankSet:
 
 
 @message
-class GroupConfigured:
-    """How the group spreads work from now on, and whether it takes jobs while none of its agents is active.
+class LabelsSet:
+    """An operator gives the agent these labels in the place of those before: sorted `key=value` texts.
 
-    Not durable here: the driver keeps it with the group and passes it in again after a start.
+    They win over what the agent claims under the same key.
+    """
+
+    ticket: int
+    agent: AgentNo
+    labels: tuple[str, ...]
+    actor: str = ""
+
+
+@message
+class GroupConfigured:
+    """How the group places work from now on, whether it takes jobs while none of its agents is active, and its bounds.
+
+    Not durable here: the driver keeps it with the group and passes it in again after a start. Bounds that are 0 stay as
+    they are.
     """
 
     ticket: int
     spread: Spread
     refuses_inactive: bool
+    placing: Placing = Placing.LEAST_LOADED
+    placing_choices: int = 2
+    queue_jobs_max: int = 0
+    queue_bytes_max: int = 0
 
 
 @message
@@ -361,6 +387,7 @@ Event = (
     | EnableRequested
     | RemoveRequested
     | RankSet
+    | LabelsSet
     | GroupConfigured
     | GroupRemoveRequested
     | TimerFired
@@ -424,6 +451,7 @@ class AssignJob:
     run_timeout_us: int
     total_by_us: int
     exclusive: bool
+    on_loss: OnLoss = OnLoss.RETRY
 
 
 class StopReason:
@@ -491,7 +519,7 @@ class RejectAgent:
 
 @message
 class EndSession:
-    """End the stream at once; `reason` is `superseded`, `silent`, `disabled` or `removed`.
+    """End the stream at once; `reason` is `superseded`, `taken_over`, `silent`, `disabled` or `removed`.
 
     The engine says `not_owner` and `failed` by itself.
     """

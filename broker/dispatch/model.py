@@ -157,7 +157,7 @@ class Spread(StrEnum):
 class Placing(StrEnum):
     """Which of the agents with room gets a job: see `broker.dispatch.placement` and `broker.dispatch.placing`.
 
-    Brokers place by load; the others are there for simulations to compare with.
+    By load unless an operator wants it otherwise for a group.
     """
 
     LEAST_LOADED = "least_loaded"
@@ -239,6 +239,8 @@ class Job:
     cancel_requested: bool = False
     is_suspect: bool = False
     loss_counted: bool = False
+    is_taken_over: bool = False
+    """Whether the process that ran its attempt was alive when another one took over: no crash, whatever follows."""
     stop_reason: str = ""
     stop_by_us: int = 0
     fence_us: int = 0
@@ -295,6 +297,11 @@ class Agent:
     operations: frozenset[str] = frozenset()
     unfit: frozenset[str] = frozenset()
     labels: frozenset[str] = frozenset()
+    """What counts for placement: `operator_labels`, and of the `claims` those whose key they do not name."""
+    claims: frozenset[str] = frozenset()
+    operator_labels: frozenset[str] = frozenset()
+    labels_us: int = 0
+    """When an operator last changed its labels; what it was given before then stays."""
     is_busy: bool = False
     is_deaf: bool = False
     is_leaving: bool = False
@@ -317,6 +324,10 @@ class Agent:
     live: dict[JobKey, Job] = field(default_factory=dict)
     suspects: set[JobKey] = field(default_factory=set)
     culprit: JobKey = NO_JOB
+    was_taken_over: bool = False
+    quarantined: tuple[bytes, ...] = ()
+    """Its processes that another one has taken over from: not let in while that one is here."""
+    """Whether the process before this one was heard when this one connected: its attempts were cut, not crashed."""
     sent: dict[JobKey, int] = field(default_factory=dict)
     detached: dict[tuple[JobKey, int], None] = field(default_factory=dict)
 
@@ -324,6 +335,14 @@ class Agent:
     def held(self) -> int:
         """Attempts that occupy its capacity."""
         return len(self.live) + len(self.detached)
+
+    def relabel(self) -> None:
+        """Find its labels anew, from what it claims and what operators said."""
+        if not self.operator_labels:
+            self.labels = self.claims
+            return
+        said = {label.partition("=")[0] for label in self.operator_labels}
+        self.labels = self.operator_labels | {one for one in self.claims if one.partition("=")[0] not in said}
 
     @property
     def is_active(self) -> bool:

@@ -23,6 +23,7 @@ from broker.dispatch.messages import (
     EnableRequested,
     EndSession,
     FinishDrain,
+    LabelsSet,
     RankSet,
     RemoveRequested,
     RequestDone,
@@ -52,6 +53,7 @@ class Action(StrEnum):
     ENABLE = "enable"
     LOGS = "logs"
     RANK = "rank"
+    LABELS = "labels"
 
 
 Standing = tuple[Admin, bool]
@@ -79,6 +81,7 @@ ALLOWED: Final[Mapping[Action, frozenset[Standing]]] = {
     Action.ENABLE: _any_of(Admin.DISABLED),
     Action.LOGS: _RUNNING - {(Admin.DISABLED, True)},
     Action.RANK: _any_of(*_ADMINS),
+    Action.LABELS: _any_of(*_ADMINS),
 }
 INSTEAD: Final[Mapping[Action, str]] = {
     Action.EDIT: "only an agent that does not run can be edited: drain it to stop or disable it first",
@@ -91,8 +94,17 @@ INSTEAD: Final[Mapping[Action, str]] = {
     Action.ENABLE: "only an agent that is disabled can be enabled",
     Action.LOGS: "only an agent that runs can send its logs",
     Action.RANK: "it is removed",
+    Action.LABELS: "it is removed",
 }
 """What to say, or to do first, when an action is refused."""
+_DRAIN_INSTEAD: Final = "; take its drain back instead"
+_MEANT: Final[Mapping[tuple[Action, Admin], str]] = {
+    (Action.RESUME, Admin.DISABLED): "; enable it instead",
+    (Action.RESUME, Admin.DRAINING): _DRAIN_INSTEAD,
+    (Action.ENABLE, Admin.PAUSED): "; resume it instead",
+    (Action.ENABLE, Admin.DRAINING): _DRAIN_INSTEAD,
+}
+"""What was meant, where it is another action that ends this state."""
 
 
 def is_running(agent: Agent) -> bool:
@@ -197,8 +209,39 @@ def on_rank(ledger: Ledger, event: RankSet) -> None:
     _done(ledger, event, agent)
 
 
+KINDS_FULL: Final = "the group has as many kinds of agents as it may: labels that other agents have too make no new one"
+"""Why an agent cannot be given labels; its kind is its operations with its labels."""
+
+
+def on_labels(ledger: Ledger, event: LabelsSet) -> None:
+    """What the agent holds stays; what waits and asks for one of the labels is looked at anew."""
+    agent = _asked(ledger, event, Action.LABELS)
+    if agent is None:
+        return
+    before = (agent.operator_labels, agent.labels_us)
+    agent.operator_labels, agent.labels_us = frozenset(event.labels), ledger.now_us
+    agent.relabel()
+    if (agent.is_present or agent.agent_class is not None) and not ledger.placement.classify(agent):
+        agent.operator_labels, agent.labels_us = before
+        agent.relabel()
+        ledger.placement.classify(agent)
+        ledger.placement.refresh(agent)
+        _refuse(ledger, event, agent, KINDS_FULL)
+        return
+    ledger.write_agent(agent)
+    ledger.slot_freed(agent)
+    _done(ledger, event, agent)
+
+
 _Asked = (
-    DrainRequested | DrainCancelled | ResumeRequested | DisableRequested | EnableRequested | RemoveRequested | RankSet
+    DrainRequested
+    | DrainCancelled
+    | ResumeRequested
+    | DisableRequested
+    | EnableRequested
+    | RemoveRequested
+    | RankSet
+    | LabelsSet
 )
 
 HANDLERS: Final[dict[type, Callable[[Ledger, Any], None]]] = {
@@ -209,6 +252,7 @@ HANDLERS: Final[dict[type, Callable[[Ledger, Any], None]]] = {
     EnableRequested: on_enable,
     RemoveRequested: on_remove,
     RankSet: on_rank,
+    LabelsSet: on_labels,
 }
 
 
@@ -220,13 +264,14 @@ def _asked(ledger: Ledger, event: _Asked, action: Action) -> Agent | None:
         ledger.effects.replies.append(RequestRefused(event.ticket, reasons.AGENT_UNKNOWN, text))
         return None
     if not allowed(action, agent):
-        _refuse(ledger, event, agent, INSTEAD[action])
+        _refuse(ledger, event, agent, INSTEAD[action] + _MEANT.get((action, agent.admin), ""))
         return None
     return agent
 
 
 def _refuse(ledger: Ledger, event: _Asked, agent: Agent, text: str) -> None:
-    words = f"agent {agent.agent_id} is {agent.admin}, {'connected' if is_running(agent) else 'not connected'}: {text}"
+    said = "" if agent.admin is Admin.ENABLED else f"{agent.admin}, "
+    words = f"agent {agent.agent_id} is {said}{'connected' if is_running(agent) else 'not connected'}: {text}"
     ledger.effects.replies.append(RequestRefused(event.ticket, reasons.AGENT_WRONG_STATE, words))
 
 
@@ -310,7 +355,7 @@ def _send_away(ledger: Ledger, agent: Agent) -> None:
     """End the stream of a disabled agent. What it has not confirmed is as lost as it is with any stream that ends."""
     ledger.effects.sends.append(EndSession(agent.session, "disabled"))
     end_session(ledger, agent, ledger.policy.reconnect_grace_us)
-    agent.link = Link.LEFT
+    agent.link = Link.GONE  # its process did not leave: it asks again until it is enabled
     _end_work(ledger, agent, StopReason.DISABLED)
     ledger.write_agent(agent)
     ledger.arm_agent(agent)

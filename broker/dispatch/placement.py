@@ -92,10 +92,10 @@ def turn_key(agent: Agent, *, by_rank: bool) -> int:
 class Placement:
     """The heaps of a group's agents. It never changes an agent but for its heap key and class."""
 
-    __slots__ = ("_agents", "_is_ordered", "_is_ranked", "_policy", "classes", "free", "has_moved", "version")
+    __slots__ = ("_is_ordered", "_is_ranked", "_policy", "agents", "classes", "free", "has_moved", "version")
 
     def __init__(self, policy: DispatchPolicy, agents: dict[AgentNo, Agent]) -> None:
-        self._agents = agents
+        self.agents = agents
         self.classes: dict[tuple[frozenset[str], frozenset[str]], AgentClass] = {}
         self.version = 0
         self.free = 0  # agents that have room and may work
@@ -109,9 +109,14 @@ class Placement:
         self._is_ordered = policy.spread is Spread.ORDERED
         for one in self.classes.values():
             one.forget_ranks()
-        for agent in self._agents.values():
+        for agent in self.agents.values():
             self.withdraw(agent)
             self.refresh(agent)
+
+    def take_over(self, other: "Placement") -> None:
+        """Place the agents of another placement, in its classes, from now on."""
+        self.agents, self.classes, self.version = other.agents, other.classes, other.version
+        self.configure(self._policy)
 
     def classify(self, agent: Agent) -> bool:
         """Put the agent into its class by its operations (less what it proved unfit for) and labels.

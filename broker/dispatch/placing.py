@@ -37,6 +37,17 @@ def placement_of(policy: DispatchPolicy, agents: dict[AgentNo, Agent], chance: C
             assert_never(policy.placing)
 
 
+def placed_anew(old: Placement, policy: DispatchPolicy, chance: Chance) -> Placement:
+    """The placement that the policy names, over the agents and classes of another one, which is of no use then."""
+    for agent in old.agents.values():
+        old.withdraw(agent)
+    for agent_class in old.classes.values():
+        agent_class.heap.clear()
+    new = placement_of(policy, {}, chance)
+    new.take_over(old)
+    return new
+
+
 class RoundRobin(Placement):
     """The agent that was assigned longest ago, whatever it holds; one without room loses its turn."""
 
@@ -100,12 +111,12 @@ class Sampled(Placement):
         if self._is_ranked:
             return self._pick_of(label_set, self.room_for(label_set), avoid)
         room = sum(len(one.heap) for one in classes)
-        is_avoidable = avoid in self._seats and self._agents[avoid].agent_class in classes and room > 1
+        is_avoidable = avoid in self._seats and self.agents[avoid].agent_class in classes and room > 1
         if room - is_avoidable <= self._choices:
             return self._pick_of(label_set, self.room_for(label_set), avoid)
         drawn: dict[AgentNo, Agent] = {}
         while len(drawn) < self._choices:
-            agent = self._agents[_seated(classes, int(self._chance.random() * room))]
+            agent = self.agents[_seated(classes, int(self._chance.random() * room))]
             if not (is_avoidable and agent.no == avoid):
                 drawn[agent.no] = agent
         return min(drawn.values(), key=load_key)

@@ -28,6 +28,7 @@ KILLED: Final = "killed"
 RESOLVED: Final = "resolved"
 RUN_TIMEOUT: Final = "run_timeout"
 STOP_UNCONFIRMED: Final = "stop_unconfirmed"
+TAKEN_OVER: Final = "taken_over"
 
 OUTCOME_FINAL: Final = "final"
 OUTCOME_SUPERSEDED: Final = "superseded"

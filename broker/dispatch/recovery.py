@@ -54,6 +54,8 @@ def _agent_of(ledger: Ledger, row: AgentRow) -> Agent:
     agent.admin_actor, agent.admin_reason = row.admin_actor, row.admin_reason
     agent.drain_ends, agent.drain_then = DrainEnd(row.drain_ends), DrainThen(row.drain_then)
     agent.incarnation, agent.rank = row.incarnation, row.rank
+    agent.operator_labels = frozenset(row.labels)
+    agent.relabel()
     agent.connected_us = row.last_connected_us
     agent.link = Link(row.link) if row.link in _LASTING else Link.GONE
     agent.active_until_us = ledger.now_us if agent.link is Link.GONE else 0  # nobody knows; it may be back in a moment

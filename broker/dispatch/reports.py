@@ -20,7 +20,7 @@ from broker.dispatch.messages import (
     StopReason,
 )
 from broker.dispatch.model import LIVE_PHASES, SECOND_US, Agent, AgentNo, Job, JobKey, JobState, OutcomeStatus, Phase
-from broker.dispatch.retry import after_bounce, after_failure
+from broker.dispatch.retry import after_bounce, after_failure, give_up
 from broker.dispatch.transitions import Cause
 
 _STOPPED = (OutcomeStatus.CANCELLED, OutcomeStatus.FENCED)
@@ -192,8 +192,6 @@ def confirm_stop(ledger: Ledger, job: Job, cause: Cause = Cause.STOP_CONFIRMED, 
         ledger.end(job, JobState.FAILED, reasons.KILLED)
         ledger.record(job, before, reasons.KILLED)
     elif reason == StopReason.ACCEPT_TIMEOUT and job.bounces >= job.policy.bounces_max:
-        before = job.state
-        ledger.end(job, JobState.DEAD, reasons.BOUNCES_USED)
-        ledger.record(job, before, reasons.BOUNCES_USED)
+        give_up(ledger, job, reasons.BOUNCES_USED)
     else:
         ledger.give_back(job, reason)

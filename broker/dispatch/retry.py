@@ -2,9 +2,11 @@
 
 *Failures* are what the operation reports as retryable; *crashes* are agents that died while they ran it (at the limit
 it is dead only if the last two can have had no other reason: the innocent survive); *bounces* are placements that never
-came to a run. Each has its own limit, at which the job is `dead` with the limit's name.
+came to a run, or that were cut short because another process took the agent's name. Each has its own limit, at which
+the job is `dead` with the limit's name.
 """
 
+from enum import StrEnum
 from typing import Final
 
 from broker.dispatch import reasons
@@ -21,7 +23,7 @@ def after_failure(ledger: Ledger, job: Job, *, retryable: bool, reason: str) -> 
     if job.cancel_requested:
         ledger.end(job, JobState.CANCELLED, reason)
     elif job.failures >= job.policy.failures_max:
-        _give_up(ledger, job, reasons.ATTEMPTS_USED)
+        give_up(ledger, job, reasons.ATTEMPTS_USED)
     else:
         back_off(ledger, job, reason)
 
@@ -40,28 +42,47 @@ def after_bounce(ledger: Ledger, job: Job, reason: str) -> None:
     """A placement that came to nothing (rows 3, 4, 8): back, or dead when all are used unless cancelled."""
     job.bounces += 1
     if job.bounces >= job.policy.bounces_max and not job.cancel_requested:
-        _give_up(ledger, job, reasons.BOUNCES_USED)
+        give_up(ledger, job, reasons.BOUNCES_USED)
     else:
         ledger.give_back(job, reason)
 
 
-def _give_up(ledger: Ledger, job: Job, reason: str) -> None:
-    """A budget is used up: the job is a dead letter."""
+def give_up(ledger: Ledger, job: Job, reason: str) -> None:
+    """A budget is used up: the job is a dead letter. It keeps the code of its latest failure, if it had one."""
     before = job.state
+    if not job.code:
+        job.code = reason
+        job.message = _WHY_DEAD[reason]
     ledger.end(job, JobState.DEAD, reason)
     ledger.record(job, before, reason)
 
+
+_WHY_DEAD: Final = {
+    reasons.ATTEMPTS_USED: "its attempts failed",
+    reasons.CRASHED_AGENTS: "agents ended while they ran it, the last of them with no other job to blame",
+    reasons.BOUNCES_USED: "its placements came to nothing; its attempts say how each ended",
+}
 
 CRASHES_ALONE_MAX: Final = 2
 """Crashes in a row in which no other job can have been the reason, before a job is given up for its crashes."""
 
 
-def after_loss(ledger: Ledger, job: Job, agent: Agent, *, crashed: bool) -> None:
+class Loss(StrEnum):
+    """How an agent was lost: what counts against the jobs that it ran."""
+
+    ASKED = "asked"
+    """Somebody asked for it, or it is we who were away: nothing."""
+    TAKEN_OVER = "taken_over"
+    """Another process has its name now, while it was heard: no crash, but it may go on like this for ever."""
+    CRASHED = "crashed"
+
+
+def after_loss(ledger: Ledger, job: Job, agent: Agent, loss: Loss) -> None:
     """Its agent is lost (rows 9, 10): what the job type's `on_loss` says. The phase is closed or adoptable already."""
     before = job.state
-    if crashed and job.started_us:
+    if loss is Loss.CRASHED and job.started_us:
         ledger.crashed(job, agent)
-    elif crashed:
+    elif loss is not Loss.ASKED:
         job.bounces += 1  # it may have started before anybody heard of it: without a count it could do so for ever
     if job.cancel_requested:
         ledger.give_back(job, reasons.AGENT_LOST)
@@ -74,8 +95,8 @@ def after_loss(ledger: Ledger, job: Job, agent: Agent, *, crashed: bool) -> None
         ledger.record(job, before, reasons.AGENT_LOST)
         ledger.arm_job(job)
     elif job.crashes >= job.policy.crashes_max and job.crashes_alone >= min(CRASHES_ALONE_MAX, job.policy.crashes_max):
-        _give_up(ledger, job, reasons.CRASHED_AGENTS)
+        give_up(ledger, job, reasons.CRASHED_AGENTS)
     elif job.bounces >= job.policy.bounces_max:
-        _give_up(ledger, job, reasons.BOUNCES_USED)
+        give_up(ledger, job, reasons.BOUNCES_USED)
     else:
         ledger.give_back(job, reasons.AGENT_LOST)

@@ -137,6 +137,22 @@ class AgentRow(NamedTuple):
     created_us: int
     last_connected_us: int
     incarnation: bytes
+    labels: tuple[str, ...] = ()
+
+
+class RequestRow(NamedTuple):
+    """What a request that made something was answered with: its id and content, and the number of what it made.
+
+    `kind` is the table of that; `group_no` is 0 but for agents. The id is unique in its organisation (0: the mesh).
+    """
+
+    org_no: int
+    request_id: str
+    digest: bytes
+    kind: str
+    group_no: GroupNo
+    number: int
+    expires_us: int
 
 
 @dataclass(slots=True)
@@ -153,6 +169,7 @@ class Writes:
     policies: list[OperationPolicy] = field(default_factory=list)
     keys: list[KeyRow] = field(default_factory=list)
     agents: list[AgentRow] = field(default_factory=list)
+    requests: list[RequestRow] = field(default_factory=list)
     checkpoints: dict[JobKey, object] = field(default_factory=dict)
     payloads: dict[JobKey, object] = field(default_factory=dict)
     results: dict[JobKey, object] = field(default_factory=dict)

@@ -9,7 +9,17 @@ from broker.dispatch.model import (
     OperationPolicy,
 )
 from broker.dispatch.recovery import recover, recover_jobs, seal
-from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, JobUpdate, KeyRow, LabelSetRow, TransitionRow, Writes
+from broker.dispatch.rows import (
+    AgentRow,
+    AttemptRow,
+    JobRow,
+    JobUpdate,
+    KeyRow,
+    LabelSetRow,
+    RequestRow,
+    TransitionRow,
+    Writes,
+)
 
 
 class Stored:
@@ -25,6 +35,7 @@ class Stored:
         "keys",
         "label_sets",
         "policies",
+        "requests",
         "results",
         "transitions",
     )
@@ -38,6 +49,7 @@ class Stored:
         self.agents: dict[AgentNo, AgentRow] = {}
         self.keys: dict[str, KeyRow] = {}
         self.attempts: list[AttemptRow] = []
+        self.requests: list[RequestRow] = []
         self.transitions: list[TransitionRow] = []
         self.checkpoints: dict[JobKey, object] = {}
         self.results: dict[JobKey, object] = {}
@@ -58,6 +70,7 @@ class Stored:
             self.keys[key.key] = key
         for agent in writes.agents:
             self.agents[agent.agent_no] = agent
+        self.requests += writes.requests
         self.attempts += writes.attempts
         self.transitions += writes.transitions
         self.checkpoints |= writes.checkpoints

@@ -8,7 +8,7 @@ from typing import Any, Final
 import grpc.aio
 
 from broker.control.acts import AgentActs
-from broker.control.directory import MANAGED, Directory
+from broker.control.directory import MANAGED, AgentTraits, Directory
 from broker.control.edits import Edits
 from broker.control.names import split_agent, split_parent
 from broker.control.removals import Removals
@@ -24,11 +24,14 @@ from broker.rpc.admin_convert import (
     explanation_of,
     group_in,
     group_of,
+    labels_in,
     logs_centrally,
     organisation_of,
+    policy_values,
 )
 from broker.rpc.changes import (
     agent_change,
+    asked_of,
     environment_change,
     group_change,
     organisation_change,
@@ -66,7 +69,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             request.organization_id,
             wanted.display_name,
             description=wanted.description,
-            validate_only=request.validate_only,
+            asked=asked_of(request),
         )
         return self._organisation_of(row)
 
@@ -115,7 +118,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     async def CreateGroup(self, request: pb.CreateGroupRequest, context: Context) -> pb.Group:
         """Make a group; it takes agents and jobs as soon as this is answered."""
         wanted = request.group
-        refuse_unkept("group", wanted, "policy")
+        refuse_unkept("group.policy", wanted.policy, "prefetch")
         organisation = split_parent(request.parent)[0]
         if KIND_WORDS[wanted.kind] == MANAGED:
             raise managed(f"{request.parent}/groups/{request.group_id or '-'}")
@@ -125,8 +128,10 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             wanted.display_name,
             description=wanted.description,
             central_logging=logs_centrally(wanted),
-            rules=GroupRules(MODE_WORDS[wanted.mode], INACTIVE_WORDS[wanted.inactive_jobs]),
-            validate_only=request.validate_only,
+            rules=GroupRules(
+                MODE_WORDS[wanted.mode], INACTIVE_WORDS[wanted.inactive_jobs], **policy_values(wanted.policy)
+            ),
+            asked=asked_of(request),
         )
         return group_of(view, organisation)
 
@@ -184,7 +189,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             description=wanted.description,
             target=group_in(organisation, wanted.target_group) if wanted.target_group else "",
             groups=[group_in(organisation, group) for group in wanted.groups],
-            validate_only=request.validate_only,
+            asked=asked_of(request),
         )
         return environment_of(row, organisation, self._directory)
 
@@ -238,7 +243,6 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     async def CreateAgent(self, request: pb.CreateAgentRequest, context: Context) -> pb.Agent:
         """Announce an agent; it awaits its set-up until it connects."""
         wanted = request.agent
-        refuse_unkept("agent", wanted, "operator_labels", "rank")
         organisation, _, group = split_parent(request.parent)
         view = await self._resources.create_agent(
             organisation,
@@ -246,7 +250,8 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
             request.agent_id,
             wanted.display_name,
             description=wanted.description,
-            validate_only=request.validate_only,
+            traits=AgentTraits(wanted.rank, labels_in(wanted.operator_labels)),
+            asked=asked_of(request),
         )
         return agent_of(view, request.parent)
 
@@ -264,7 +269,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         return pb.ListAgentsResponse(agents=agents, next_page_token=token, total_size=total)
 
     async def UpdateAgent(self, request: pb.UpdateAgentRequest, context: Context) -> pb.Agent:
-        """Change what people call an agent, or its rank."""
+        """Change what people call an agent, its rank, or its labels."""
         view = await self._acts.edit(
             split_agent(request.agent.name),
             agent_change(request),
@@ -314,7 +319,7 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
         """Why an agent is given work or not, and what it holds."""
         path = split_agent(request.name)
         view, said = self._acts.explain(path)
-        return explanation_of(said, view.agent, path[0])
+        return explanation_of(said, view, path[0])
 
     def _agent_name(self, view: AgentView) -> str:
         return f"{self._directory.group_name(view.name.group_no)}/agents/{view.name.agent_id}"

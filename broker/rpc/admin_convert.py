@@ -1,5 +1,6 @@
 """Organisations, groups, environments and agents as protobuf says them."""
 
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -9,10 +10,10 @@ from broker.control.presence import Machine
 from broker.control.resources import REFUSE, WAIT, AgentView, GroupView
 from broker.control.status import SYNONYMS
 from broker.dispatch.explain import AgentExplanation
-from broker.dispatch.model import Admin, Agent, DrainEnd, DrainThen, Phase, Spread
+from broker.dispatch.model import Admin, Agent, DrainEnd, DrainThen, Phase, Placing, Spread
 from broker.errors import NotFoundError
 from broker.rpc.job_convert import uuid_text
-from broker.store.base import EnvironmentRow, OrganisationRow
+from broker.store.base import EnvironmentRow, GroupRules, OrganisationRow
 from protos.mesh.v1 import admin_service_pb2 as pb
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 
@@ -40,6 +41,24 @@ INACTIVE_WORDS: Final = {
     pb.INACTIVE_JOBS_WAIT: WAIT,
     pb.INACTIVE_JOBS_REFUSE: REFUSE,
 }
+PLACING_WORDS: Final = {
+    pb.GROUP_PLACING_UNSPECIFIED: "",
+    pb.GROUP_PLACING_LEAST_LOADED: Placing.LEAST_LOADED.value,
+    pb.GROUP_PLACING_ROUND_ROBIN: Placing.ROUND_ROBIN.value,
+    pb.GROUP_PLACING_RANDOM: Placing.RANDOM.value,
+    pb.GROUP_PLACING_POWER_OF_D: Placing.POWER_OF_D.value,
+}
+POLICY_FIELDS: Final = {
+    "attempts_max": "attempts_max",
+    "backoff_first": "backoff_first_us",
+    "backoff_max": "backoff_max_us",
+    "queue_jobs_max": "queue_jobs_max",
+    "queue_bytes_max": "queue_bytes_max",
+    "cancel_grace": "cancel_grace_us",
+    "placing": "placing",
+    "placing_choices": "placing_choices",
+}
+"""Fields of a group's policy, by the names of the contract, and what they are called inside."""
 DRAIN_ENDS: Final = {agent_pb.DRAIN_MODE_STOP: DrainEnd.STOP, agent_pb.DRAIN_MODE_PAUSE: DrainEnd.PAUSE}
 DRAIN_THENS: Final = {
     agent_pb.DRAIN_THEN_UNSPECIFIED: DrainThen.FINISH,
@@ -60,6 +79,39 @@ def group_in(organisation: str, name: str) -> str:
 def logs_centrally(group: pb.Group) -> bool:
     """What a request says of central logging: on unless it is switched off."""
     return group.central_logging or not group.HasField("central_logging")
+
+
+def labels_in(labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Labels as a dispatcher has them."""
+    return tuple(sorted(f"{key}={value}" for key, value in labels.items()))
+
+
+def policy_values(policy: pb.GroupPolicy) -> dict[str, Any]:
+    """What a policy says, by the names of `GroupRules`; "" or 0: what the broker's settings say."""
+    return {
+        "placing": PLACING_WORDS[policy.placing],
+        "placing_choices": policy.placing_choices,
+        "attempts_max": policy.attempts_max,
+        "backoff_first_us": policy.backoff_first.ToMicroseconds(),
+        "backoff_max_us": policy.backoff_max.ToMicroseconds(),
+        "cancel_grace_us": policy.cancel_grace.ToMicroseconds(),
+        "queue_jobs_max": policy.queue_jobs_max,
+        "queue_bytes_max": policy.queue_bytes_max,
+    }
+
+
+def _policy_of(rules: GroupRules) -> pb.GroupPolicy:
+    """What the group says itself; what the broker's settings say is not set."""
+    policy = pb.GroupPolicy()
+    if rules.placing:
+        policy.placing = pb.GroupPlacing.Value(f"GROUP_PLACING_{rules.placing.upper()}")
+    for name in ("placing_choices", "attempts_max", "queue_jobs_max", "queue_bytes_max"):
+        if getattr(rules, name):
+            setattr(policy, name, getattr(rules, name))
+    for name in ("backoff_first", "backoff_max", "cancel_grace"):
+        if getattr(rules, f"{name}_us"):
+            getattr(policy, name).FromMicroseconds(getattr(rules, f"{name}_us"))
+    return policy
 
 
 def organisation_of(row: OrganisationRow, directory: Directory) -> pb.Organization:
@@ -94,6 +146,7 @@ def group_of(view: GroupView, organisation: str) -> pb.Group:
         agents_total=view.agents_total,
         inactive_jobs=pb.InactiveJobs.Value(f"INACTIVE_JOBS_{row.inactive_jobs.upper()}"),
         mode=pb.GroupMode.Value(f"GROUP_MODE_{row.mode.upper()}"),
+        policy=_policy_of(row.rules) if any(row.rules[2:]) else None,
         jobs_waiting=view.jobs_waiting,
         jobs_running=view.jobs_running,
         warnings=[pb.GroupWarning(code=warning.code, message=warning.text) for warning in view.warnings],
@@ -105,8 +158,7 @@ def group_of(view: GroupView, organisation: str) -> pb.Group:
             row.description,
             row.kind,
             str(row.central_logging),
-            row.mode,
-            row.inactive_jobs,
+            *map(str, row.rules),
         ),
     )
     group.created_at.FromMicroseconds(row.created_us)
@@ -140,7 +192,8 @@ def agent_of(view: AgentView, group_name: str) -> pb.Agent:
         status_synonyms=SYNONYMS[view.status],
         status=pb.AgentStatus.Value(f"AGENT_STATUS_{view.status.upper()}"),
         operations=sorted(agent.operations),
-        labels=dict(label.split("=", 1) for label in agent.labels),
+        labels=_pairs(agent.labels),
+        operator_labels=_pairs(agent.operator_labels),
         etag=_etag(
             agent.created_us,
             view.name.agent_id,
@@ -148,6 +201,7 @@ def agent_of(view: AgentView, group_name: str) -> pb.Agent:
             view.words.display_name,
             view.words.description,
             str(agent.rank),
+            *sorted(agent.operator_labels),
         ),
         version=machine.version,
         host=machine.host,
@@ -161,10 +215,15 @@ def agent_of(view: AgentView, group_name: str) -> pb.Agent:
     )
     if agent.is_present:
         message.slots, message.capacity, message.live = agent.slots, agent.capacity, agent.held
+        message.stuck = len(view.stuck)
     if agent.admin in (Admin.DRAINING, Admin.PAUSED):
         message.drain.CopyFrom(_drain_of(agent))
     _put_times(message, agent, machine)
     return message
+
+
+def _pairs(labels: Iterable[str]) -> dict[str, str]:
+    return dict(label.split("=", 1) for label in labels)
 
 
 def _drain_of(agent: Agent) -> pb.AgentDrain:
@@ -195,8 +254,9 @@ def _put_times(message: pb.Agent, agent: Agent, machine: Machine) -> None:
             moment.FromMicroseconds(at_us)
 
 
-def explanation_of(said: AgentExplanation, agent: Agent, organisation: str) -> pb.ExplainAgentResponse:
+def explanation_of(said: AgentExplanation, view: AgentView, organisation: str) -> pb.ExplainAgentResponse:
     """Why an agent is given work or not, with what it holds."""
+    agent = view.agent
     response = pb.ExplainAgentResponse(summary=said.summary, next_step=said.next_step, placeable=not said.obstacles)
     for obstacle in said.obstacles:
         response.obstacles.add(reason=obstacle.reason, message=f"{obstacle.what}; until {obstacle.until}")
@@ -207,12 +267,14 @@ def explanation_of(said: AgentExplanation, agent: Agent, organisation: str) -> p
             attempt=job.attempt,
             operation=job.operation,
             state=_ATTEMPT_STATES[job.phase],
+            is_stuck=(job.key, job.attempt) in view.stuck,
         )
         held.assigned_at.FromMicroseconds(job.assigned_us)
         if job.started_us:
             held.started_at.FromMicroseconds(job.started_us)
     for key, attempt in agent.detached:
-        response.attempts.add(job_key=key, attempt=attempt, state=pb.ATTEMPT_STATE_DETACHED)
+        is_stuck = (key, attempt) in view.stuck
+        response.attempts.add(job_key=key, attempt=attempt, state=pb.ATTEMPT_STATE_DETACHED, is_stuck=is_stuck)
     return response
 
 

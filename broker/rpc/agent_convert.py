@@ -27,6 +27,7 @@ from broker.dispatch.messages import (
     RejectCause,
     StopReason,
     UndrainAgent,
+    WelcomeAgent,
 )
 from broker.dispatch.model import (
     SECOND_US,
@@ -35,6 +36,7 @@ from broker.dispatch.model import (
     DrainEnd,
     DrainThen,
     JobKey,
+    OnLoss,
     OutcomeStatus,
     SessionId,
 )
@@ -74,6 +76,11 @@ CANCEL_REASONS: Final = {
     StopReason.DISABLED: agent_pb.CANCEL_REASON_AGENT_DISABLED,
     StopReason.REMOVED: agent_pb.CANCEL_REASON_AGENT_REMOVED,
     StopReason.GROUP_REMOVED: agent_pb.CANCEL_REASON_GROUP_REMOVED,
+}
+ON_LOSS: Final = {
+    OnLoss.RETRY: agent_pb.ON_LOSS_RETRY,
+    OnLoss.FAIL: agent_pb.ON_LOSS_FAIL,
+    OnLoss.HOLD: agent_pb.ON_LOSS_HOLD,
 }
 _DRAIN_MODES: Final = {
     DrainEnd.STOP: agent_pb.DRAIN_MODE_STOP,
@@ -223,18 +230,20 @@ def _cut(text: str, bytes_max: int) -> str:
 
 
 def welcome_of(
-    session: SessionId, epoch: int, keep: tuple[bool, ...], policy: DispatchPolicy, limits: LimitSettings, grace_us: int
+    order: WelcomeAgent, epoch: int, policy: DispatchPolicy, limits: LimitSettings, grace_us: int, mesh_id: str
 ) -> agent_pb.Welcome:
     """The first frame's content of a session that has begun."""
     return agent_pb.Welcome(
-        session_id=session,
+        session_id=order.session,
         epoch=epoch,
+        mesh_id=mesh_id,
+        recovery_grace=duration_of(policy.recovery_grace_us),
         heartbeat_interval=duration_of(policy.heartbeat_us),
         idle_heartbeat_interval=duration_of(policy.idle_heartbeat_us),
         lease=duration_of(policy.lease_us),
         lease_margin=duration_of(policy.margin_us),
         cancel_grace=duration_of(grace_us),
-        verdicts=[agent_pb.VERDICT_KEEP if one else agent_pb.VERDICT_STOP for one in keep],
+        verdicts=[agent_pb.VERDICT_KEEP if one else agent_pb.VERDICT_STOP for one in order.keep],
         limits=agent_pb.Limits(
             frame_bytes_max=limits.frame_bytes_max,
             payload_bytes_max=limits.payload_bytes_max,

@@ -9,6 +9,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Coroutine
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 import grpc
@@ -24,6 +25,7 @@ from broker.observe.traffic import Traffic
 from broker.rpc.agent_convert import AgentFrames, machine_of, welcome_of
 from broker.rpc.intake import Frames, HelloRate, Intake
 from broker.rpc.principals import AgentPrincipal, principal_of
+from broker.rpc.refusals import REJECT, STREAM_REFUSALS
 from broker.rpc.sessions import Session
 from broker.settings import Settings
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
@@ -34,6 +36,7 @@ GO_AWAY_WAIT_S: Final = 2.0
 END_WAIT_S: Final = 0.5
 LAST_FRAME_WAIT_S: Final = 0.2
 """How long a frame that is being written may take to leave before the call ends; an agent may not read at all."""
+RETRY_AFTER_S: Final = {row.code: row.retry_after_s for row in STREAM_REFUSALS if row.comes_as == REJECT}
 
 log = structlog.get_logger()
 
@@ -43,10 +46,11 @@ Context = grpc.aio.ServicerContext[agent_pb.AgentFrame, agent_pb.BrokerFrame]
 class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
     """Serves `mesh.v1.AgentService` on the mesh port."""
 
-    def __init__(self, engine: Engine, directory: Directory, settings: Settings) -> None:
+    def __init__(self, engine: Engine, directory: Directory, settings: Settings, mesh_id: str) -> None:
         self._engine = engine
         self._directory = directory
         self._settings = settings
+        self._mesh_id = mesh_id
         self._grace_us = settings.dispatch.operation_policy().cancel_grace_us
         self._hellos = HelloRate(settings.limits.hellos_per_s)
         self._numbers = itertools.count(1)
@@ -86,7 +90,7 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         principal = principal_of(context)
         first = await self._first_frame(request_iterator)
         session_no = SessionId(next(self._numbers))
-        refusal = self._refusal(principal)
+        refusal = self._refusal(principal, first.hello)
         if refusal is not None:
             await context.write(agent_pb.BrokerFrame(reject=refusal))
             return
@@ -107,11 +111,14 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
             if not self._sessions:
                 self._emptied.set()
             self._engine.detach(session_no)
+            self._directory.presence.note_stuck(session_no, frozenset())
             if not self._leaving:
                 # A stop is ours, not the agent's: it comes back to the next broker with what it holds. What it has
                 # not accepted yet would go to another agent at once, and run twice.
                 self._engine.post(group, SessionClosed(agent, session_no))
             log.debug("session.ended", agent=principal.agent, session=session_no)
+        if session.is_taken_over:
+            log.warning("agent.taken_over", agent=principal.agent, group=principal.group, peer=context.peer())
         if session.ending is not None:
             await _end(context, *session.ending)
 
@@ -127,18 +134,21 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
             raise MalformedError("the first frame of a stream must hold `hello`")
         return first
 
-    def _refusal(self, principal: AgentPrincipal) -> agent_pb.Reject | None:
+    def _refusal(self, principal: AgentPrincipal, hello: agent_pb.Hello) -> agent_pb.Reject | None:
         """Session rows a and b, as far as they are decided before the dispatcher."""
         if self._leaving:
-            return _reject(agent_pb.REJECT_CODE_STOPPING, "this broker is stopping", retry_after_s=1)
+            return _reject("STOPPING", "this broker is stopping")
         if self._engine.is_stalled:
-            return _reject(agent_pb.REJECT_CODE_STORE_UNAVAILABLE, "the store is not available", retry_after_s=1)
+            return _reject("STORE_UNAVAILABLE", "the store is not available")
         if not self._hellos.admits():
-            return _reject(agent_pb.REJECT_CODE_OVERLOADED, "more agents connect at once than allowed", retry_after_s=1)
+            return _reject("OVERLOADED", "more agents connect at once than allowed")
+        if hello.mesh_id not in ("", self._mesh_id) and (hello.held.job_keys or hello.outcomes):
+            return _reject("WRONG_MESH", _wrong_mesh(self._mesh_id, hello))
         try:
             self._directory.group(principal.organisation, principal.group)
         except NotFoundError as error:
-            return _reject(agent_pb.REJECT_CODE_UNKNOWN_GROUP, error.text, retry_after_s=0)
+            way = f"`mesh groups list` shows all, `mesh groups create {principal.group}` makes it"
+            return _reject("UNKNOWN_GROUP", f"{error.text}; {way}")
         return None
 
     async def _ensure_agent(self, group: GroupNo, agent_id: str, first: agent_pb.AgentFrame) -> AgentNo:
@@ -155,7 +165,7 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
 
         def welcome(order: WelcomeAgent) -> agent_pb.Welcome:
             self._directory.presence.note(group, agent, machine)
-            return welcome_of(order.session, epoch, order.keep, self._engine.policy, limits, self._grace_us)
+            return welcome_of(order, epoch, self._engine.policy, limits, self._grace_us, self._mesh_id)
 
         return Session(
             number,
@@ -171,7 +181,8 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
     def _intake(self, group: GroupNo, session: Session) -> Intake:
         limits = self._settings.limits
         frames = AgentFrames(session.agent, session.session, limits)
-        return Intake(self._engine, self._hellos, group, session, frames, limits.frame_jobs_max)
+        stuck = partial(self._directory.presence.note_stuck, session.session)
+        return Intake(self._engine, self._hellos, group, session, frames, limits.frame_jobs_max, stuck)
 
     async def _serve(self, reading: Coroutine[None, None, None], context: Context, session: Session) -> None:
         """Read and write until one side ends, or the dispatcher or the reader ends the session.
@@ -207,7 +218,18 @@ async def _end(context: Context, code: grpc.StatusCode, text: str) -> None:
         await asyncio.wait_for(context.abort(code, text), END_WAIT_S)
 
 
-def _reject(code: agent_pb.RejectCode.ValueType, text: str, *, retry_after_s: int) -> agent_pb.Reject:
-    reject = agent_pb.Reject(code=code, reason=text, should_retry=retry_after_s > 0)
+def _wrong_mesh(mesh_id: str, hello: agent_pb.Hello) -> str:
+    """Numbers of jobs are a mesh's own: what is in hand would be taken for another job's."""
+    return (
+        f"this broker is of mesh {mesh_id}, and the agent has work or outcomes of mesh {hello.mesh_id} in hand: start "
+        "the broker of that mesh; if there is none any more, stop the agent and move its spool away"
+    )
+
+
+def _reject(code: str, text: str) -> agent_pb.Reject:
+    """A Reject with what the table says of its code."""
+    retry_after_s = RETRY_AFTER_S[code]
+    number = agent_pb.RejectCode.Value(f"REJECT_CODE_{code}")
+    reject = agent_pb.Reject(code=number, reason=text, should_retry=retry_after_s > 0)
     reject.retry_after.seconds = retry_after_s
     return reject

@@ -10,16 +10,21 @@ A stream that ends says nothing (finding 5): only Goodbye is a clean leave, and 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Final
 
-from broker.dispatch.model import SECOND_US, GroupNo
+from broker.control.presence import Stuck
+from broker.dispatch.messages import AttemptId
+from broker.dispatch.model import SECOND_US, GroupNo, JobKey
 from broker.engine import Engine
 from broker.errors import MalformedError
-from broker.rpc.agent_convert import AgentFrames
+from broker.rpc.agent_convert import AgentFrames, attempts_of
 from broker.rpc.sessions import Session
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 
 Frames = AsyncIterator[agent_pb.AgentFrame]
+STUCK_MAX: Final = 64
+"""Of so many stuck attempts of an agent it is known which."""
 
 
 class HelloRate:
@@ -45,7 +50,14 @@ class Intake:
     """Takes in the frames of one session."""
 
     def __init__(
-        self, engine: Engine, hellos: HelloRate, group: GroupNo, session: Session, frames: AgentFrames, jobs_max: int
+        self,
+        engine: Engine,
+        hellos: HelloRate,
+        group: GroupNo,
+        session: Session,
+        frames: AgentFrames,
+        jobs_max: int,
+        stuck: Callable[[Stuck], None],
     ) -> None:
         self._engine = engine
         self._hellos = hellos
@@ -53,6 +65,8 @@ class Intake:
         self._session = session
         self._frames = frames
         self._jobs_max = jobs_max
+        self._tell_stuck = stuck
+        self._stuck: Stuck = frozenset()
         self._patience_s = engine.policy.heartbeat_us / SECOND_US
         self._lease_s = engine.policy.lease_us / SECOND_US
         self._asked = 0
@@ -129,6 +143,14 @@ class Intake:
     def _answer_heartbeat(self, frame: agent_pb.AgentFrame) -> None:
         if frame.HasField("heartbeat"):
             self._session.acknowledge(frame.heartbeat.seq)
+            if self._stuck or frame.heartbeat.HasField("stuck"):
+                self._note_stuck(frame.heartbeat)
+
+    def _note_stuck(self, heartbeat: agent_pb.Heartbeat) -> None:
+        stuck = frozenset(AttemptId(JobKey(key), attempt) for key, attempt in attempts_of(heartbeat.stuck)[:STUCK_MAX])
+        if stuck != self._stuck:
+            self._stuck = stuck
+            self._tell_stuck(stuck)
 
     def _take_goodbye(self, frame: agent_pb.AgentFrame) -> bool:
         """Whether it was said: one a stream, so it needs not wait for room."""

@@ -16,7 +16,6 @@ from google.protobuf.message import DecodeError, Message
 
 from broker.rpc.plain import is_plain
 from broker.rpc.status import InvalidMessageError, Violation, abort
-from protos.mesh.v1.job_service_pb2 import SubmitStreamRequest
 
 MALFORMED_MESSAGE: Final = "MALFORMED_MESSAGE"
 INVALID_MESSAGE: Final = "INVALID_MESSAGE"
@@ -96,7 +95,7 @@ def checked(message: object) -> Message:
         text = f"the bytes are no message of this type: {message.why}"
         raise InvalidMessageError(text, reason=MALFORMED_MESSAGE, violations=[Violation("", text)], message=None)
     assert isinstance(message, Message)
-    if type(message) is SubmitStreamRequest and is_plain(message):
+    if is_plain(message):
         return message
     broken = protovalidate.collect_violations(message)
     if not broken:

@@ -86,7 +86,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self._store = store
         self._feed = feed
         self._limits = settings.limits
-        self._policies = Policies(engine, settings)
+        self._policies = Policies(engine, settings, directory.group_row)
         self._names = Names(directory)
         limits = settings.limits
         self._room = Room(limits.mailbox_submissions // 2, limits.mailbox_bytes_max // 2)

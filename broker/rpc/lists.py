@@ -63,11 +63,17 @@ def _times(*names: str) -> dict[str, Field]:
     return {name: of(name) for name in names}
 
 
-_GROUP_WORDS: Final = {
+def _placing(placing: pb.GroupPlacing.ValueType) -> str:
+    """How a group places; empty if it is the broker's setting."""
+    return pb.GroupPlacing.Name(placing).removeprefix("GROUP_PLACING_").lower() if placing else ""
+
+
+_GROUP_WORDS: Final[Mapping[str, Field]] = {
     **_words(pb.GroupKind, "GROUP_KIND_", "kind"),
     **_words(pb.GroupStatus, "GROUP_STATUS_", "status"),
     **_words(pb.GroupMode, "GROUP_MODE_", "mode"),
     **_flag("central_logging"),
+    "placing": lambda group: _placing(group.policy.placing),
 }
 _DESCRIBED: Final = _plain("name", "display_name", "description")
 _STATUS: Final[Mapping[str, Field]] = {"status": lambda item: str(item.view.status)}

@@ -1,25 +1,51 @@
-"""Batches of submissions that surely keep the rules of the contract, told without asking the engine of the rules.
+"""Messages that surely keep the rules of the contract, told without asking the engine of the rules.
 
-Submissions are the widest stream of the API, and almost all of them set few fields: for those a look at each field is a
-fraction of what the rule engine costs, which goes through every map and duration. "Not plain" says nothing: the rules
-are asked then. Whatever is plain keeps the rules; a test holds the two against one another.
+Submissions are the widest stream of the API and outcomes that of the mesh port, and almost all of them set few fields:
+for those a look at what has rules is a fraction of what the rule engine costs, which goes through every field. "Not
+plain" says nothing: the rules are asked then. Whatever is plain keeps the rules; a test holds the two against one
+another.
 """
 
 import re
 from typing import Final
 
+from google.protobuf.message import Message
+
+from protos.mesh.v1 import agent_service_pb2 as agent_pb
+from protos.mesh.v1 import job_pb2
 from protos.mesh.v1 import job_service_pb2 as pb
 
 JOBS_MAX: Final = 1_024
+ATTEMPTS_MAX: Final = 65_536
 KNOWN_MAX: Final = 4_096
 _OPERATION: Final = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 _operations: dict[str, None] = {}
 """Names of operations that were found right; submissions repeat few of them."""
+_STATUSES: Final = frozenset(job_pb2.OutcomeStatus.values()) - {job_pb2.OUTCOME_STATUS_UNSPECIFIED}
+_WORK: Final = frozenset({"heartbeat", "accepted", "started", "outcomes"})
 
 
-def is_plain(request: pb.SubmitStreamRequest) -> bool:
-    """Whether a look is enough to say that this batch keeps the rules."""
-    batch = request.batch
+def is_plain(message: Message) -> bool:
+    """Whether a look is enough to say that this message keeps the rules."""
+    if type(message) is pb.SubmitStreamRequest:
+        return _is_plain_batch(message.batch)
+    return type(message) is agent_pb.AgentFrame and _is_plain_frame(message)
+
+
+def _is_plain_frame(frame: agent_pb.AgentFrame) -> bool:
+    """Whether it says nothing but what has become of attempts."""
+    return (
+        all(field.name in _WORK for field, _ in frame.ListFields())
+        and all(
+            len(numbers) <= ATTEMPTS_MAX
+            for attempts in (frame.accepted, frame.started, frame.heartbeat.stuck)
+            for numbers in (attempts.job_keys, attempts.attempts)
+        )
+        and _STATUSES.issuperset([outcome.status for outcome in frame.outcomes])
+    )
+
+
+def _is_plain_batch(batch: pb.SubmitJobsRequest) -> bool:
     return 0 < len(batch.parent) <= 256 and 0 < len(batch.jobs) <= JOBS_MAX and all(map(_is_plain, batch.jobs))
 
 

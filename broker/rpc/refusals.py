@@ -1,4 +1,4 @@
-"""Every reason with which a caller of this version can be refused: the one table behind docs/errors.md.
+"""Every reason with which a caller, or an agent's stream, can be refused: the tables behind docs/errors.md.
 
 The reason is the machine name in ErrorInfo and never changes its meaning. A refused request has changed nothing; for
 those that are UNAVAILABLE it may be unknown whether it was carried out, and the same job ids make no job twice.
@@ -116,6 +116,12 @@ REFUSALS: Final = (
         "ALREADY_EXISTS",
         "the job id or idempotency key was used for other content",
         "choose a new one, or send the same content",
+    ),
+    Refusal(
+        "REQUEST_ID_REUSED",
+        "ALREADY_EXISTS",
+        "the request id was used for another request",
+        "choose a new one, or send the same request",
     ),
     Refusal(
         "ENVIRONMENT_WITHOUT_GROUP", "FAILED_PRECONDITION", "the environment has no target group", "make one that has"
@@ -256,3 +262,102 @@ REFUSALS: Final = (
     ),
     Refusal("INTERNAL", "INTERNAL", "a mistake of the broker", "report the trace id; the broker's log has it"),
 )
+
+
+class StreamRefusal(NamedTuple):
+    """Why an agent has no session, or none any more: a code, and how it comes: as a Reject, or with this status.
+
+    `retry_after_s` is what a Reject asks for (0: never); `retry` says it to people.
+    """
+
+    code: str
+    comes_as: str
+    retry: str
+    when: str
+    advice: str
+    retry_after_s: int = 0
+
+
+REJECT: Final = "Reject"
+STREAM_REFUSALS: Final = (
+    # --- the session does not come about ---
+    StreamRefusal("STOPPING", REJECT, "after 1 s", "the broker is on its way out", "dial again", 1),
+    StreamRefusal(
+        "STORE_UNAVAILABLE", REJECT, "after 1 s", "its store takes no commits", "dial again; work goes on", 1
+    ),
+    StreamRefusal(
+        "OVERLOADED", REJECT, "after 1 s", "more agents connect at once than `limits.hellos_per_s`", "dial again", 1
+    ),
+    StreamRefusal(
+        "AGENT_DISABLED",
+        REJECT,
+        "after 3 leases (30 s)",
+        "an operator disabled the agent, and there is nothing to settle",
+        "go on asking; end nothing",
+    ),
+    StreamRefusal(
+        "QUARANTINED",
+        REJECT,
+        "after 3 leases (30 s)",
+        "another process of this agent has taken over, and is here",
+        "two have the same name: end one; go on asking",
+    ),
+    StreamRefusal(
+        "WRONG_MESH",
+        REJECT,
+        "after 30 s",
+        "the agent has work or outcomes of another mesh in hand",
+        "go on asking; a person starts the right broker, or moves the agent's spool away",
+        30,
+    ),
+    StreamRefusal(
+        "SUPERSEDED",
+        REJECT,
+        "no",
+        "a stream of this process with the same or a higher `connect_seq` is live",
+        "a mistake: count up with each Hello",
+    ),
+    StreamRefusal(
+        "UNKNOWN_GROUP",
+        REJECT,
+        "no",
+        "there is no such organisation or group",
+        "end the process; correct the identity",
+    ),
+    StreamRefusal(
+        "REMOVED",
+        REJECT,
+        "no",
+        "an operator removed the agent",
+        "end the process; it must be announced again (`mesh agents add`)",
+    ),
+    # --- the session ends ---
+    StreamRefusal(
+        "SUPERSEDED",
+        "ABORTED",
+        "-",
+        "a newer stream of this agent has taken over",
+        "of your own process: nothing. Of another one: two have the same name, end one",
+    ),
+    StreamRefusal("SILENT", "DEADLINE_EXCEEDED", "yes", "nothing was heard for a whole lease", "dial again"),
+    StreamRefusal(
+        "AGENT_DISABLED",
+        "FAILED_PRECONDITION",
+        "yes",
+        "an operator disabled the agent",
+        "dial again; a Reject says when",
+    ),
+    StreamRefusal(
+        "REMOVED", "PERMISSION_DENIED", "once", "an operator removed the agent", "dial again once; the Reject is final"
+    ),
+    StreamRefusal(
+        "OVERLOADED",
+        "RESOURCE_EXHAUSTED",
+        "yes",
+        "answers were not read for a whole lease",
+        "read the stream, dial again",
+    ),
+    StreamRefusal("NOT_OWNER", "UNAVAILABLE", "yes", "another broker has the group", "dial again"),
+    StreamRefusal("FAILED", "INTERNAL", "yes", "a mistake of the broker; its log has it", "dial again"),
+)
+"""Beside these, a stream is ended with a reason of `REFUSALS` when a frame or an identity is wrong."""

@@ -104,7 +104,8 @@ class Listener:
         try:
             port = server.add_insecure_port(self.address)
         except RuntimeError as error:
-            text = f"{self.name}: cannot listen on {self.address} (is another broker there?): {error}"
+            way = f"Is another broker there? Else name a free port with --{self.name}-listen"
+            text = f"{self.name}: cannot listen on {self.address}: {error}. {way}"
             raise ConfigError(text, reason="PORT_TAKEN") from error
         await accepting.start(server, partial(self._accepting_ended, server))
         self.address = f"{self.address.rpartition(':')[0]}:{port}"

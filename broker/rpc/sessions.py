@@ -28,9 +28,9 @@ from broker.dispatch.messages import (
     UndrainAgent,
     WelcomeAgent,
 )
-from broker.dispatch.model import AgentNo, JobKey, SessionId
+from broker.dispatch.model import AgentNo, JobKey, OnLoss, SessionId
 from broker.observe.traffic import NOT_LATEST, Traffic
-from broker.rpc.agent_convert import CANCEL_REASONS, drain_done_of, drain_of, duration_of, undrain_of
+from broker.rpc.agent_convert import CANCEL_REASONS, ON_LOSS, drain_done_of, drain_of, duration_of, undrain_of
 from broker.store.base import Body
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 
@@ -45,6 +45,10 @@ OrderT = TypeVar("OrderT")
 
 END_CODES: Final = {
     "superseded": (grpc.StatusCode.ABORTED, "SUPERSEDED: a newer stream of this agent has taken over"),
+    "taken_over": (
+        grpc.StatusCode.ABORTED,
+        "SUPERSEDED: another process with the name of this agent has connected; end one, or give it another name",
+    ),
     "disabled": (grpc.StatusCode.FAILED_PRECONDITION, "AGENT_DISABLED: an operator disabled this agent"),
     "removed": (grpc.StatusCode.PERMISSION_DENIED, "REMOVED: an operator removed this agent from its group"),
     "overloaded": (
@@ -118,6 +122,11 @@ class Session:
     def unread(self) -> int:
         """Everything but assignments that was ordered and not handed to gRPC yet."""
         return len(self._first) + len(self._accepted) + len(self._refused) + len(self._cancels)
+
+    @property
+    def is_taken_over(self) -> bool:
+        """Whether another process with the name of the agent has ended it."""
+        return self.ending == END_CODES["taken_over"]
 
     @property
     def has_room(self) -> bool:
@@ -293,6 +302,8 @@ class Session:
             message.checkpoint = checkpoint
         if order.exclusive:
             message.exclusive = True
+        if order.on_loss is not OnLoss.RETRY:
+            message.on_loss = ON_LOSS[order.on_loss]
 
 
 def _taken(waiting: deque[OrderT], most: int) -> list[OrderT]:

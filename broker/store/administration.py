@@ -6,8 +6,9 @@ from typing import Any
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
 from broker.dispatch.model import GroupNo
+from broker.dispatch.rows import RequestRow
 from broker.errors import ConflictError, NotFoundError
-from broker.store import schema
+from broker.store import requests, schema
 from broker.store.base import AgentWordsRow, EnvironmentRow, GroupRow, OrganisationRow
 
 _ORGANISATION = schema.organisation
@@ -41,24 +42,31 @@ def agent_words(connection: Connection) -> list[AgentWordsRow]:
     return [AgentWordsRow._make(row) for row in connection.execute(select(_WORDS))]
 
 
-def insert_organisation(connection: Connection, row: OrganisationRow) -> OrganisationRow:
+def insert_organisation(
+    connection: Connection, row: OrganisationRow, request: RequestRow | None = None
+) -> OrganisationRow:
     """Store the row under the next number; its own is ignored. ConflictError if the slug is taken."""
     taken = select(_ORGANISATION.c.org_no).where(_ORGANISATION.c.slug == row.slug, _ORGANISATION.c.removed_us == 0)
     if connection.scalar(taken) is not None:
         raise _taken("organisation", row.slug)
-    return row._replace(org_no=_add(connection, _ORGANISATION, row._asdict(), "org_no"))
+    row = row._replace(org_no=_add(connection, _ORGANISATION, row._asdict(), "org_no"))
+    _remember(connection, request, row.org_no, row.created_us)
+    return row
 
 
-def insert_group(connection: Connection, row: GroupRow) -> GroupRow:
+def insert_group(connection: Connection, row: GroupRow, request: RequestRow | None = None) -> GroupRow:
     """Store the row under the next number, with epoch 0. ConflictError if the slug is taken in the organisation."""
     _find_organisation(connection, row.org_no)
     _refuse_taken(connection, _GROUP, row.org_no, row.slug)
     group_no = GroupNo(_add(connection, _GROUP, row._asdict(), "group_no"))
     connection.execute(insert(schema.group_epoch).values(group_no=group_no, epoch=0, acceptance_no=0))
+    _remember(connection, request, group_no, row.created_us)
     return row._replace(group_no=group_no)
 
 
-def insert_environment(connection: Connection, row: EnvironmentRow) -> EnvironmentRow:
+def insert_environment(
+    connection: Connection, row: EnvironmentRow, request: RequestRow | None = None
+) -> EnvironmentRow:
     """Store the row under the next number. ConflictError if the slug is taken in the organisation.
 
     NotFoundError for groups that are not the organisation's.
@@ -70,7 +78,13 @@ def insert_environment(connection: Connection, row: EnvironmentRow) -> Environme
     del values["group_nos"]
     row = row._replace(environment_no=_add(connection, _ENVIRONMENT, values, "environment_no"))
     _put_members(connection, row)
+    _remember(connection, request, row.environment_no, row.created_us)
     return row
+
+
+def _remember(connection: Connection, request: RequestRow | None, number: int, at_us: int) -> None:
+    if request is not None:
+        requests.put(connection.exec_driver_sql, request._replace(number=number), at_us)
 
 
 # --- changes --------------------------------------------------------------------------------------------------------

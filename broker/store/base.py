@@ -10,10 +10,12 @@ from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
 from broker.dispatch.model import AgentNo, GroupNo, JobKey, OperationPolicy
-from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, LabelSetRow, TransitionRow, Writes
+from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, LabelSetRow, RequestRow, TransitionRow, Writes
 
 TIME_END_US: Final = 1 << 62
 """After all times."""
+REQUESTS_MAX: Final = 10_000
+"""Of how many of the newest requests of an organisation it is remembered what they made."""
 
 
 class Body(NamedTuple):
@@ -104,10 +106,21 @@ class OrganisationRow(NamedTuple):
 
 
 class GroupRules(NamedTuple):
-    """How a group treats its jobs: `mode` is a `Spread`, `inactive_jobs` is `wait` or `refuse`."""
+    """How a group treats its jobs: `mode` is a `Spread`, `inactive_jobs` is `wait` or `refuse`, `placing` a `Placing`.
+
+    What is 0 or "" from `placing` on is as the broker's settings have it.
+    """
 
     mode: str = "balanced"
     inactive_jobs: str = "wait"
+    placing: str = ""
+    placing_choices: int = 0
+    attempts_max: int = 0
+    backoff_first_us: int = 0
+    backoff_max_us: int = 0
+    cancel_grace_us: int = 0
+    queue_jobs_max: int = 0
+    queue_bytes_max: int = 0
 
 
 PLAIN_RULES: Final = GroupRules()
@@ -116,7 +129,7 @@ PLAIN_RULES: Final = GroupRules()
 class GroupRow(NamedTuple):
     """An agent group of an organisation; `kind` is `private` or `managed`.
 
-    `mode` and `inactive_jobs` are its `GroupRules`. One that is removed (`removed_us`) keeps its number.
+    From `mode` to `queue_bytes_max` it is its `GroupRules`. One that is removed (`removed_us`) keeps its number.
     """
 
     group_no: GroupNo
@@ -129,7 +142,20 @@ class GroupRow(NamedTuple):
     created_us: int
     mode: str = "balanced"
     inactive_jobs: str = "wait"
+    placing: str = ""
+    placing_choices: int = 0
+    attempts_max: int = 0
+    backoff_first_us: int = 0
+    backoff_max_us: int = 0
+    cancel_grace_us: int = 0
+    queue_jobs_max: int = 0
+    queue_bytes_max: int = 0
     removed_us: int = 0
+
+    @property
+    def rules(self) -> GroupRules:
+        """How it treats its jobs."""
+        return GroupRules(*(getattr(self, name) for name in GroupRules._fields))
 
 
 class AgentWordsRow(NamedTuple):
@@ -253,6 +279,8 @@ class Store(Protocol):
 
     kind: str
     synchronous: str
+    mesh_id: str
+    """Which mesh it is the memory of: made with it, for ever. Known once it is open."""
 
     async def open(self) -> None:
         """Take the lock, checkpoint what a crash left, check or migrate the schema."""
@@ -273,7 +301,10 @@ class Store(Protocol):
         """The number of the newest commit on disk: settles an UNKNOWN one."""
 
     async def find_submissions(self, lookups: Sequence[SubmissionLookup]) -> list[KnownSubmission | None]:
-        """For each look-up the job of its group that has its id, else its live key, in one read."""
+        """For each look-up the job of its group that has its id, else its live key, in one read.
+
+        It sees what a commit writes that was asked for before, also if that still runs.
+        """
 
     async def group_state(self, group_no: GroupNo) -> GroupState:
         """What recovery needs of one group besides its jobs."""
@@ -322,21 +353,16 @@ class Store(Protocol):
 
     async def agent_words(self) -> list[AgentWordsRow]: ...
 
-    async def insert_organisation(
-        self, slug: str, display_name: str, at_us: int, *, description: str = ""
-    ) -> OrganisationRow: ...
+    async def find_request(self, org_no: int, request_id: str, now_us: int) -> RequestRow | None:
+        """What this request has made, if that is remembered still."""
 
-    async def insert_group(
-        self,
-        org_no: int,
-        slug: str,
-        display_name: str,
-        description: str,
-        kind: str,
-        central_logging: bool,
-        at_us: int,
-        rules: GroupRules = PLAIN_RULES,
-    ) -> GroupRow: ...
+    async def insert_organisation(
+        self, slug: str, display_name: str, at_us: int, *, description: str = "", request: RequestRow | None = None
+    ) -> OrganisationRow:
+        """Make it and remember who asked, both or nothing; the store puts the number in. So do the others below."""
+
+    async def insert_group(self, row: GroupRow, request: RequestRow | None = None) -> GroupRow:
+        """Store the row under the next number; its own is ignored."""
 
     async def insert_environment(
         self,
@@ -347,6 +373,7 @@ class Store(Protocol):
         target_group_no: GroupNo,
         group_nos: tuple[GroupNo, ...],
         at_us: int,
+        request: RequestRow | None = None,
     ) -> EnvironmentRow: ...
 
     async def update_organisation(self, row: OrganisationRow) -> None:

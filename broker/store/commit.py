@@ -5,16 +5,16 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from broker.dispatch.model import ACCEPTANCE_BITS, GroupNo, JobKey
-from broker.dispatch.rows import JobUpdate, KeyRow, Writes
+from broker.dispatch.model import ACCEPTANCE_BITS, GroupNo, JobKey, JobState
+from broker.dispatch.rows import JobRow, JobUpdate, KeyRow, Writes
 from broker.errors import StoreFailedError
-from broker.store import statements
+from broker.store import requests, statements
 from broker.store.base import Body, CommitRequest
 from broker.store.body import metadata_text
+from broker.store.usual import FINISHES, INSERTS, UPDATES
 
 _ACCEPTANCE_MASK: Final = (1 << ACCEPTANCE_BITS) - 1
 _PAGE_BYTES: Final = 4_096
-_NO_BODY: Final = ("", None, "", "", None, "")
 
 Row = tuple[object, ...]
 
@@ -85,37 +85,101 @@ def _newest(writes: Writes | None) -> int:
 
 
 def _write_jobs(driver: sqlite3.Connection, writes: Writes, inline_bytes_max: int) -> None:
-    updates: Sequence[Row] = writes.updates
+    updates: Sequence[JobUpdate] = writes.updates
     if writes.inserts:
-        driver.executemany(statements.INSERT_JOB, _job_rows(writes, inline_bytes_max))
-        _write_blobs(driver, "payload", writes.payloads, inline_bytes_max)
+        _insert_jobs(driver, writes, inline_bytes_max)
     if writes.results:
-        _write_blobs(driver, "result", writes.results, inline_bytes_max)
-        finished = [row for row in writes.updates if row.job_key in writes.results]
-        updates = [row for row in writes.updates if row.job_key not in writes.results]
-        _update(driver, statements.FINISH_JOB, [_finish_row(row, writes.results, inline_bytes_max) for row in finished])
-        inserted = sum(row.job_key in writes.results for row in writes.inserts)
+        finished = [row for row in updates if row.job_key in writes.results]
+        updates = [row for row in updates if row.job_key not in writes.results]
+        _finish_jobs(driver, finished, writes.results, inline_bytes_max)
+        inserted = sum([row.job_key in writes.results for row in writes.inserts])
         assert len(finished) + inserted == len(writes.results), "a result of a job that the batch does not write"
-    _update(driver, statements.UPDATE_JOB, updates)
+    _update_jobs(driver, updates)
 
 
-def _job_rows(writes: Writes, inline_bytes_max: int) -> Iterable[Row]:
-    if not writes.payloads and not writes.keys and not writes.results:
-        return [row + _NO_BODY for row in writes.inserts]
+def _insert_jobs(driver: sqlite3.Connection, writes: Writes, inline_bytes_max: int) -> None:
+    """Insert the new jobs, the usual ones many at a time."""
     keys = {row.job_key: row.key for row in writes.keys}
-    return [
+    results = writes.results
+    usual: dict[str, list[Row]] = {state: [] for state in INSERTS}
+    others: list[JobRow] = []
+    for row in writes.inserts:
+        kind, body = INSERTS.get(row.state), writes.payloads.get(row.job_key)
+        if (
+            kind is not None
+            and kind.has(row)
+            and type(body) is Body
+            and not body.metadata
+            and len(body.content) <= inline_bytes_max
+            and row.job_key not in keys
+            and row.job_key not in results
+        ):
+            # Bytes pass the adapters of the driver, a bytearray is bound at once.
+            job_id, digest, content = bytearray(row.job_id), bytearray(row.digest), bytearray(body.content)
+            usual[row.state].append((*kind.own(row), job_id, digest, content, body.content_type))
+        else:
+            others.append(row)
+    for state, rows in usual.items():
+        INSERTS[state].write(driver, rows)
+    if others:
+        _insert_others(driver, others, keys, writes, inline_bytes_max)
+
+
+def _insert_others(
+    driver: sqlite3.Connection,
+    rows: Sequence[JobRow],
+    keys: Mapping[JobKey, str],
+    writes: Writes,
+    inline_bytes_max: int,
+) -> None:
+    payloads, results = writes.payloads, writes.results
+    values = (
         (
             *row,
             keys.get(row.job_key, ""),
-            *_payload_columns(writes.payloads.get(row.job_key), inline_bytes_max),
-            *_result_columns(writes.results.get(row.job_key), inline_bytes_max),
+            *_payload_columns(payloads.get(row.job_key), inline_bytes_max),
+            *_result_columns(results.get(row.job_key), inline_bytes_max),
         )
-        for row in writes.inserts
-    ]
+        for row in rows
+    )
+    driver.executemany(statements.INSERT_JOB, values)
+    _write_blobs(driver, "payload", rows, payloads, inline_bytes_max)
+    _write_blobs(driver, "result", rows, results, inline_bytes_max)
 
 
-def _finish_row(row: JobUpdate, results: Mapping[JobKey, object], inline_bytes_max: int) -> Row:
-    return (*row[:-1], *_result_columns(results[row.job_key], inline_bytes_max), row.job_key)
+def _finish_jobs(
+    driver: sqlite3.Connection, finished: Sequence[JobUpdate], results: Mapping[JobKey, object], inline_bytes_max: int
+) -> None:
+    """Write the changes of jobs that have a result, the usual ones many at a time."""
+    kind = FINISHES[JobState.SUCCEEDED]
+    usual: list[Row] = []
+    others: list[JobUpdate] = []
+    for row in finished:
+        body = results[row.job_key]
+        if type(body) is Body and len(body.content) <= inline_bytes_max and kind.has(row):
+            usual.append((*kind.own(row), bytearray(body.content), body.content_type))
+        else:
+            others.append(row)
+    _must_touch(kind.write(driver, usual), usual)
+    if others:
+        values = [(*row[:-1], *_result_columns(results[row[-1]], inline_bytes_max), row[-1]) for row in others]
+        _update(driver, statements.FINISH_JOB, values)
+        _write_blobs(driver, "result", others, results, inline_bytes_max)
+
+
+def _update_jobs(driver: sqlite3.Connection, updates: Sequence[JobUpdate]) -> None:
+    """Write the changes of jobs without a result, the usual ones many at a time."""
+    usual: dict[str, list[Row]] = {state: [] for state in UPDATES}
+    others: list[Row] = []
+    for row in updates:
+        kind = UPDATES.get(row.state)
+        if kind is not None and kind.has(row):
+            usual[row.state].append(kind.own(row))
+        else:
+            others.append(row)
+    for state, rows in usual.items():
+        _must_touch(UPDATES[state].write(driver, rows), rows)
+    _update(driver, statements.UPDATE_JOB, others)
 
 
 def _payload_columns(value: object, inline_bytes_max: int) -> tuple[bytes | None, str, str]:
@@ -145,7 +209,9 @@ def _has_more(writes: Writes) -> bool:
 
 
 def _write_rest(driver: sqlite3.Connection, group_no: GroupNo, writes: Writes, request: CommitRequest) -> None:
-    driver.executemany(statements.PUT_AGENT, writes.agents)
+    driver.executemany(statements.PUT_AGENT, ((*row[:-1], json.dumps(row.labels)) for row in writes.agents))
+    for made in writes.requests:
+        requests.put(driver.execute, made, request.at_us)
     driver.executemany(statements.INSERT_LABEL_SET, ((*row[:3], json.dumps(row.labels)) for row in writes.label_sets))
     driver.executemany(statements.INSERT_POLICY, _policy_rows(group_no, writes))
     driver.executemany(statements.PUT_ATTEMPT, writes.attempts)
@@ -163,22 +229,32 @@ def _policy_rows(group_no: GroupNo, writes: Writes) -> Iterator[Row]:
 
 def _write_keys(driver: sqlite3.Connection, keys: list[KeyRow], at_us: int) -> None:
     rows = [(*row, at_us) for row in keys]
-    _must_touch(driver, statements.PUT_KEY, rows, "idempotency keys that another job still has")
+    if rows:
+        touched = driver.executemany(statements.PUT_KEY, rows).rowcount
+        _must_touch(touched, rows, "idempotency keys that another job still has")
 
 
-def _write_blobs(driver: sqlite3.Connection, kind: str, bodies: Mapping[JobKey, object], inline_bytes_max: int) -> None:
-    contents = ((key, _body(body).content) for key, body in bodies.items())
+def _write_blobs(
+    driver: sqlite3.Connection,
+    kind: str,
+    rows: Iterable[JobRow | JobUpdate],
+    bodies: Mapping[JobKey, object],
+    inline_bytes_max: int,
+) -> None:
+    """Write what is too large for the rows of these jobs beside them."""
+    contents = ((row.job_key, _body(bodies[row.job_key]).content) for row in rows if row.job_key in bodies)
     large = [(key, kind, content) for key, content in contents if len(content) > inline_bytes_max]
     if large:
         driver.executemany(statements.PUT_BLOB, large)
 
 
 def _update(driver: sqlite3.Connection, statement: str, rows: Sequence[Row]) -> None:
-    _must_touch(driver, statement, rows, "updates of jobs that are not there")
+    if rows:
+        _must_touch(driver.executemany(statement, rows).rowcount, rows)
 
 
-def _must_touch(driver: sqlite3.Connection, statement: str, rows: Sequence[Row], what: str) -> None:
-    if rows and driver.executemany(statement, rows).rowcount != len(rows):
+def _must_touch(touched: int, rows: Sequence[Row], what: str = "updates of jobs that are not there") -> None:
+    if touched != len(rows):
         # Memory and disk disagree: going on would make it worse, and starting again from the disk mends it.
         raise StoreFailedError(f"the batch has {what}; it was rolled back: start again from the store")
 

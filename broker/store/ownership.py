@@ -1,5 +1,7 @@
 """Who may write: every group has an epoch that only grows, every broker a number of its newest commit."""
 
+from uuid import uuid4
+
 from sqlalchemy import Connection, case, func, insert, select, update
 
 from broker.dispatch.model import GroupNo
@@ -33,6 +35,15 @@ def adopt(connection: Connection, group_no: GroupNo) -> int:
     if epoch is None:
         raise NotFoundError(f"there is no agent group number {group_no}", group_no=str(group_no))
     return int(epoch)
+
+
+def mesh_id(connection: Connection) -> str:
+    """Which mesh this is the memory of; chosen by whoever asks first, and copied with the file."""
+    found = connection.scalar(select(schema.mesh.c.mesh_id))
+    if found is None:
+        found = str(uuid4())
+        connection.execute(insert(schema.mesh).values(mesh_id=found))
+    return found
 
 
 def committed_seq(connection: Connection, broker_id: str) -> int:

@@ -17,7 +17,7 @@ from broker.store.connection import StoreConnection
 T = TypeVar("T")
 
 # Statements of few lengths stay prepared; the last one is within every limit of SQLite's parameters.
-_LENGTHS: Final = (1, 8, 64, 500)
+_LENGTHS: Final = (1, 8, 64, 256)
 
 
 def group_state(connection: Connection, group_no: GroupNo) -> GroupState:
@@ -33,7 +33,7 @@ def group_state(connection: Connection, group_no: GroupNo) -> GroupState:
         acceptance_no=accepted or 0,
         policies=[_policy(tuple(row)[1:]) for row in policies],
         label_sets=[LabelSetRow._make((*row[:-1], tuple(json.loads(row.labels)))) for row in label_sets],
-        agents=[AgentRow._make(row) for row in agents],
+        agents=[AgentRow._make((*row[:-1], tuple(json.loads(row.labels)))) for row in agents],
     )
 
 
@@ -62,12 +62,15 @@ def find_submissions(
     connection: StoreConnection, lookups: Sequence[SubmissionLookup], now_us: int
 ) -> list[KnownSubmission | None]:
     """For each look-up the job of its group that has its id, else the one that has its key at `now_us`."""
-    ids = list({lookup.job_id for lookup in lookups})
+    # Bytes pass the adapters of the driver, a bytearray is bound at once.
+    ids = list(map(bytearray, {lookup.job_id for lookup in lookups}))
     by_id = {
         (group_no, job_id): KnownSubmission(key, digest)
         for job_id, group_no, key, digest in _read(connection, statements.jobs_by_id, ids)
     }
     pairs = list({(lookup.group_no, lookup.key) for lookup in lookups if lookup.key})
+    if not by_id and not pairs:
+        return [None] * len(lookups)
     by_key = {
         (group_no, name): KnownSubmission(key, digest)
         for group_no, name, key, digest in _read_pairs(connection, pairs, now_us)

@@ -86,6 +86,14 @@ agent_group = Table(
     _number("created_us"),
     _text("mode"),
     _text("inactive_jobs"),
+    _text("placing"),
+    _number("placing_choices"),
+    _number("attempts_max"),
+    _number("backoff_first_us"),
+    _number("backoff_max_us"),
+    _number("cancel_grace_us"),
+    _number("queue_jobs_max"),
+    _number("queue_bytes_max"),
     _number("removed_us"),
     Index(
         "agent_group_slug",
@@ -140,6 +148,7 @@ agent = Table(
     _number("created_us"),
     _number("last_connected_us"),
     _bytes("incarnation"),
+    _text("labels"),
     PrimaryKeyConstraint("group_no", "agent_no"),
     # Whoever was removed stays known by number; the name is free again.
     Index(
@@ -161,6 +170,23 @@ agent_words = Table(
     _text("description"),
     PrimaryKeyConstraint("group_no", "agent_no"),
 )
+
+request = Table(
+    "request",
+    metadata,
+    Column("request_no", _ROW_NO, primary_key=True),
+    _number("org_no"),
+    _text("request_id"),
+    _bytes("digest"),
+    _text("kind"),
+    _number("group_no"),
+    _number("number"),
+    _number("expires_us"),
+    UniqueConstraint("org_no", "request_id", name="request_id_in_organisation"),
+    Index("request_expiry", "expires_us"),
+)
+
+mesh = Table("mesh", metadata, Column("mesh_id", Text, primary_key=True))
 
 operation_policy = Table(
     "operation_policy",

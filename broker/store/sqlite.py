@@ -1,7 +1,7 @@
 """The store of one broker in one SQLite file: write-ahead log, an fsync before every answer, a thread for every role.
 
     writer       commits, look-ups of submissions, administrative rows; nobody else writes
-    reader       what dispatch needs: payloads that are not in memory, recovery
+    reader       what dispatch and changes by operators need: payloads that are not in memory, recovery, known requests
     history      what people read; a slow search keeps nobody else waiting
     checkpoint   takes the write-ahead log into the file
 
@@ -18,11 +18,10 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection
 
 from broker.dispatch.model import GroupNo, JobKey
-from broker.dispatch.rows import JobRow
+from broker.dispatch.rows import JobRow, RequestRow
 from broker.errors import ConfigError, StoreBusyError
-from broker.store import administration, file, history, ownership, recovery, retention, search
+from broker.store import administration, file, history, ownership, recovery, requests, retention, search
 from broker.store.base import (
-    PLAIN_RULES,
     AgentWordsRow,
     Body,
     CommitOutcome,
@@ -31,7 +30,6 @@ from broker.store.base import (
     EnvironmentRow,
     FileState,
     GroupRow,
-    GroupRules,
     GroupState,
     JobCount,
     JobPage,
@@ -54,6 +52,8 @@ T = TypeVar("T")
 
 _SYNCHRONOUS: Final = ("OFF", "NORMAL", "FULL", "EXTRA")
 _PAGE_BYTES: Final = 4_096
+SQLITE_MIN: Final = (3, 33)
+"""UPDATE ... FROM came with it."""
 
 
 class SqliteStore(Store):
@@ -77,8 +77,12 @@ class SqliteStore(Store):
     ) -> None:
         if synchronous not in _SYNCHRONOUS:
             raise ConfigError(f"store.synchronous is {synchronous!r}: it must be one of {', '.join(_SYNCHRONOUS)}")
+        if sqlite3.sqlite_version_info < SQLITE_MIN:
+            wanted = ".".join(map(str, SQLITE_MIN))
+            raise ConfigError(f"SQLite {sqlite3.sqlite_version} is too old: use a Python with {wanted} or newer")
         self.path = path
         self.synchronous = synchronous
+        self.mesh_id = ""
         self._inline_bytes_max = payload_inline_max
         self._file_bytes_max = file_bytes_max
         self._lock = FileLock(path)
@@ -178,25 +182,17 @@ class SqliteStore(Store):
     async def agent_words(self) -> list[AgentWordsRow]:
         return await _read(self._history, administration.agent_words)
 
+    async def find_request(self, org_no: int, request_id: str, now_us: int) -> RequestRow | None:
+        return await _read(self._reader, lambda connection: requests.find(connection, org_no, request_id, now_us))
+
     async def insert_organisation(
-        self, slug: str, display_name: str, at_us: int, *, description: str = ""
+        self, slug: str, display_name: str, at_us: int, *, description: str = "", request: RequestRow | None = None
     ) -> OrganisationRow:
         row = OrganisationRow(0, slug, display_name, at_us, description)
-        return await self._change(lambda connection: administration.insert_organisation(connection, row))
+        return await self._change(lambda connection: administration.insert_organisation(connection, row, request))
 
-    async def insert_group(
-        self,
-        org_no: int,
-        slug: str,
-        display_name: str,
-        description: str,
-        kind: str,
-        central_logging: bool,
-        at_us: int,
-        rules: GroupRules = PLAIN_RULES,
-    ) -> GroupRow:
-        row = GroupRow(GroupNo(0), org_no, slug, display_name, description, kind, central_logging, at_us, *rules)
-        return await self._change(lambda connection: administration.insert_group(connection, row))
+    async def insert_group(self, row: GroupRow, request: RequestRow | None = None) -> GroupRow:
+        return await self._change(lambda connection: administration.insert_group(connection, row, request))
 
     async def insert_environment(
         self,
@@ -207,9 +203,10 @@ class SqliteStore(Store):
         target_group_no: GroupNo,
         group_nos: tuple[GroupNo, ...],
         at_us: int,
+        request: RequestRow | None = None,
     ) -> EnvironmentRow:
         row = EnvironmentRow(0, org_no, slug, display_name, description, target_group_no, group_nos, at_us)
-        return await self._change(lambda connection: administration.insert_environment(connection, row))
+        return await self._change(lambda connection: administration.insert_environment(connection, row, request))
 
     async def update_organisation(self, row: OrganisationRow) -> None:
         await self._change(lambda connection: administration.update_organisation(connection, row))
@@ -254,6 +251,7 @@ class SqliteStore(Store):
         self.synchronous = _SYNCHRONOUS[int(str(connection.pragma("synchronous")))]
         with connection.begin() as transaction:
             self._last_us = ownership.last_committed_us(transaction)
+            self.mesh_id = ownership.mesh_id(transaction)
 
     def _commit(self, connection: StoreConnection, request: CommitRequest) -> CommitOutcome:
         try:

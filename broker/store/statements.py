@@ -1,15 +1,19 @@
 """The statements of the hot path, in SQLite's words: built from the tables and the rows that are bound to them.
 
-Each binds a row as it is, without a dictionary between: at a batch of 256 jobs Python's share decides. Values are
-always bound; what is put into the text are names of tables and columns, and marks.
+Each binds a row as it is, without a dictionary between: at a batch of 256 jobs Python's share decides. Values of peers
+are always bound; what is put into the text are names of tables and columns, marks, and constants of this program.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from sqlalchemy import Table
 
-from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, JobUpdate, KeyRow, TransitionRow
+from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, JobUpdate, KeyRow, RequestRow, TransitionRow
 from broker.store import schema
+
+Constants = Mapping[str, int | str | None]
+"""Columns that have the same value in all rows that a statement writes."""
 
 
 def _insert(table: Table, columns: tuple[str, ...]) -> str:
@@ -55,6 +59,14 @@ INSERT_POLICY: Final = _once(schema.operation_policy, tuple(schema.operation_pol
 # Takes the place of an expired key only; the last value is the time that expiry is measured against.
 PUT_KEY: Final = f"{_upsert(schema.submission_key, KeyRow._fields)} WHERE submission_key.expires_us <= ?"
 
+# What was made by a request is remembered for a while; of one organisation only the newest, so that it stays small.
+PUT_REQUEST: Final = _insert(schema.request, RequestRow._fields)
+PAST_REQUESTS: Final = "DELETE FROM request WHERE expires_us <= ?"
+OLD_REQUESTS: Final = (
+    "DELETE FROM request WHERE org_no = ? AND request_no <= "
+    "(SELECT request_no FROM request WHERE org_no = ? ORDER BY request_no DESC LIMIT 1 OFFSET ?)"
+)
+
 NEXT_BATCH: Final = "UPDATE broker_batch SET seq = ?, at_us = max(at_us, ?) WHERE broker_id = ? AND seq = ?"
 # One statement fences the group and counts its acceptances: it touches no row if the epoch is stale.
 HOLD_GROUP: Final = "UPDATE group_epoch SET acceptance_no = max(acceptance_no, ?) WHERE group_no = ? AND epoch = ?"
@@ -82,6 +94,36 @@ PAST_KEYS: Final = (
 GROUPS_WITH_JOBS: Final = "SELECT group_no FROM group_epoch ORDER BY group_no"
 DELETE_JOB: Final = "DELETE FROM job WHERE job_key = ?"
 DELETE_BESIDE: Final = tuple(f"DELETE FROM {table.name} WHERE job_key = ?" for table in _BESIDE)
+
+
+def insert_rows(table: Table, columns: tuple[str, ...], constants: Constants, rows: int) -> str:
+    """Inserts so many rows; bound are `columns`, row after row."""
+    values = ", ".join([*"?" * len(columns), *map(_literal, constants.values())])
+    names = _names((*columns, *constants))
+    assert set(columns) | set(constants) == set(table.c.keys()), f"all columns of {table.name} are written"
+    return f'INSERT INTO "{table.name}" ({names}) VALUES {", ".join([f"({values})"] * rows)}'
+
+
+def update_rows(table: Table, columns: tuple[str, ...], constants: Constants, rows: int) -> str:
+    """Changes so many rows, each found by its primary key, which is among `columns`; bound as in `insert_rows`."""
+    (key,) = (column.name for column in table.primary_key)
+    changes = [f'"{name}" = new."{name}"' for name in columns if name != key]
+    changes += [f'"{name}" = {_literal(value)}' for name, value in constants.items()]
+    first = ", ".join(f'? AS "{name}"' for name in columns)
+    more = f" UNION ALL VALUES {', '.join([f'({_marks(columns)})'] * (rows - 1))}" if rows > 1 else ""
+    source = f"(SELECT {first}{more}) AS new"
+    return f'UPDATE "{table.name}" SET {", ".join(changes)} FROM {source} WHERE "{table.name}"."{key}" = new."{key}"'
+
+
+def _literal(value: int | str | None) -> str:
+    if value is None:
+        return "NULL"
+    assert isinstance(value, int) or value.replace("_", "").isalnum() or not value, "a constant, not what a peer said"
+    return str(value) if isinstance(value, int) else f"'{value}'"
+
+
+def _marks(columns: tuple[str, ...]) -> str:
+    return ", ".join("?" * len(columns))
 
 
 def jobs_by_id(count: int) -> str:

@@ -24,13 +24,16 @@ def duration(seconds: float) -> Duration:
     return Duration(seconds=whole, nanos=round((seconds - whole) * 1_000_000_000))
 
 
-def welcome(hello: pb.Hello, *stopped: tuple[int, int], epoch: int = 1, lease_s: float = 10.0) -> pb.BrokerFrame:
+def welcome(
+    hello: pb.Hello, *stopped: tuple[int, int], epoch: int = 1, lease_s: float = 10.0, mesh_id: str = ""
+) -> pb.BrokerFrame:
     """Keep all that is listed but `stopped`."""
     held = zip(hello.held.job_keys, hello.held.attempts, strict=True)
     return pb.BrokerFrame(
         welcome=pb.Welcome(
             session_id=hello.connect_seq,
             epoch=epoch,
+            mesh_id=mesh_id,
             heartbeat_interval=duration(lease_s / 5),
             idle_heartbeat_interval=duration(lease_s / 2),
             lease=duration(lease_s),
@@ -59,6 +62,7 @@ class Session:
     frames: asyncio.Queue[pb.AgentFrame] = field(default_factory=asyncio.Queue)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     acknowledges_heartbeats: bool = True
+    ending: tuple[grpc.StatusCode, str] | None = None
 
     async def send(self, frame: pb.BrokerFrame) -> None:
         await self.context.write(frame)
@@ -85,6 +89,11 @@ class Session:
 
     async def cut(self) -> None:
         """End the stream without a word."""
+        self.ended.set()
+
+    async def abort(self, code: grpc.StatusCode, text: str) -> None:
+        """End the stream with a status."""
+        self.ending = (code, text)
         self.ended.set()
 
 
@@ -126,6 +135,8 @@ class Broker(agent_service_pb2_grpc.AgentServiceServicer):
         await session.ended.wait()
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
+        if session.ending is not None:
+            await context.abort(*session.ending)
 
     async def _read(self, request_iterator: AsyncIterator[pb.AgentFrame], session: Session) -> None:
         async for frame in request_iterator:

@@ -46,3 +46,20 @@ def test_backoff_begins_again_when_a_session_came_about() -> None:
 def test_backoff_refuses_a_range_that_is_none(first_s: float, cap_s: float) -> None:
     with pytest.raises(ValueError, match="back-off needs"):
         Backoff(Fixed(0.0), first_s, cap_s)
+
+
+def test_backoff_stays_below_the_bound_that_the_broker_implies_and_spreads_below_it() -> None:
+    backoff = Backoff(random.Random(3))
+    for _ in range(12):
+        backoff.next_delay_s()
+    backoff.bound(10.0)
+    delays = [backoff.next_delay_s() for _ in range(2_000)]
+    assert max(delays) < 10.0
+    assert sum(delays) / len(delays) == pytest.approx(5.0, rel=0.05)
+
+
+def test_backoff_is_bounded_anew_and_never_wider_than_at_first_nor_below_the_first_range() -> None:
+    backoff = Backoff(Fixed(1.0), cap_s=8.0)
+    for bound_s, most_s in ((2.0, 2.0), (0.0, 2.0), (100.0, 8.0), (0.001, 0.1)):
+        backoff.bound(bound_s)
+        assert max(backoff.next_delay_s() for _ in range(12)) == pytest.approx(most_s)

@@ -8,8 +8,13 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import NoReturn
 
+import grpc
 import pytest
 
 from agent_stub import check as module
@@ -17,14 +22,34 @@ from agent_stub.builtins import builtin_operations
 from agent_stub.check import Finding, check
 from agent_stub.configuration import Configuration, load
 from agent_stub.operations import OperationLoadError, Operations
+from protos.mesh.v1 import agent_service_pb2_grpc
 
 pytestmark = pytest.mark.req("R91")
 
 
+class Agents(agent_service_pb2_grpc.AgentServiceServicer):
+    """The port for agents of a broker, which lets nobody in that does not say who he is."""
+
+    def Connect(self, request_iterator: Iterator[object], context: grpc.ServicerContext) -> NoReturn:  # noqa: N802
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "say who you are")
+
+
+@contextmanager
+def listening(agents: Agents | None = None) -> Iterator[str]:
+    with ThreadPoolExecutor(1) as threads:
+        server = grpc.server(threads)
+        if agents is not None:
+            agent_service_pb2_grpc.add_AgentServiceServicer_to_server(agents, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        yield f"127.0.0.1:{port}"
+        server.stop(None).wait()
+
+
 @pytest.fixture
 def broker() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"127.0.0.1:{server.getsockname()[1]}"
+    with listening(Agents()) as address:
+        yield address
 
 
 def configured(folder: Path, broker: str, more: str = "") -> Configuration:
@@ -53,7 +78,8 @@ def test_check_names_a_python_that_is_too_old(tmp_path: Path, broker: str, monke
 
 
 def test_check_names_a_clock_that_was_never_set(tmp_path: Path, broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time", lambda: 86_400.0)
+    clock = SimpleNamespace(time=lambda: 86_400.0, gmtime=time.gmtime, strftime=time.strftime)
+    monkeypatch.setattr(module, "time", clock)
     assert [finding.need for finding in unmet(configured(tmp_path, broker))] == ["clock"]
 
 
@@ -88,6 +114,16 @@ def test_check_names_a_folder_that_cannot_be_written_to(tmp_path: Path, broker: 
     assert "name another in [folders]" in found[0].remedy
 
 
+def test_check_names_a_cleanup_rule_inside_the_agents_own_folders(tmp_path: Path, broker: str) -> None:
+    rules = "[file_cleanup.{}]\ndirectory = '{}'\nolder_than_days = 1\n"
+    fine = rules.format("exchange", tmp_path)
+    assert unmet(configured(tmp_path, broker, fine)) == []
+    spool = configured(tmp_path, broker).folders.spool
+    (found,) = unmet(configured(tmp_path, broker, fine + rules.format("mine", spool)))
+    assert (found.need, found.found) == ("file cleanup", f"file_cleanup.mine is never applied: {spool}")
+    assert f"outside of the agent's own folders: {spool.parent}" in found.remedy
+
+
 def test_check_names_modules_that_cannot_be_loaded(tmp_path: Path, broker: str) -> None:
     def load_them() -> Operations:
         raise OperationLoadError("mine cannot be imported")
@@ -100,6 +136,19 @@ def test_check_names_programs_that_are_not_there(tmp_path: Path, broker: str) ->
     more = '[operations."command.run"]\nenabled = true\ncommands = ["/bin/sh", "/no/such/program"]\n'
     found = unmet(configured(tmp_path, broker, more))
     assert [(finding.need, finding.found) for finding in found] == [("commands", "/no/such/program cannot be run")]
+
+
+def test_check_names_a_port_that_is_not_for_agents(tmp_path: Path) -> None:
+    with listening() as address:
+        (found,) = unmet(configured(tmp_path, address))
+    assert (found.need, "the API (7402); agents use the mesh port (7401)" in found.found) == ("broker", True)
+
+
+def test_check_names_a_port_of_something_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONNECT_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (found,) = unmet(configured(tmp_path, f"127.0.0.1:{server.getsockname()[1]}"))
+    assert "is no broker" in found.found
 
 
 def test_check_names_a_broker_that_does_not_answer(tmp_path: Path, broker: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from agent_stub.cli import main
+from agent_stub.cli import _command, main
 from agent_stub.host import version
 from protos.mesh.v1 import agent_service_pb2 as pb
 from tests.agent_stub.broker import WAIT_S, Broker, assign
@@ -276,6 +276,7 @@ async def test_change_of_the_configuration_takes_effect_when_the_agent_is_stoppe
         assert seen == ["north", "south"]
         nobody = await asyncio.to_thread(command, "stop", folder=tmp_path)
         assert (nobody.returncode, "no agent runs" in nobody.stderr) == (0, True)
+        assert "give `stop` what `run` was given" in nobody.stderr
 
 
 @pytest.mark.e2e
@@ -289,7 +290,10 @@ async def test_stop_waits_for_what_runs_and_now_does_not(tmp_path: Path) -> None
             waited = await asyncio.to_thread(command, "stop", "--timeout-s", "0.2", folder=tmp_path)
             assert waited.returncode == 5
             assert "--now" in waited.stderr
-            assert (await asyncio.to_thread(command, "stop", "--now", folder=tmp_path)).returncode == 0
+            again = await asyncio.to_thread(command, "run", "--log-level", "info", folder=tmp_path)
+            assert (again.returncode, "stop it with `mesh-agent stop`" in again.stderr) == (6, True)
+            stopped = await asyncio.to_thread(command, "stop", "--now", folder=tmp_path)
+            assert (stopped.returncode, "has left" in stopped.stderr) == (0, True)
             assert (await ended(agent))[0] == 130
 
 
@@ -339,3 +343,22 @@ async def test_log_files_lie_where_paths_says_by_kind(tmp_path: Path) -> None:
         assert "session.started" in (logs / "agent.log").read_text()
         assert "rows.skipped" not in (logs / "agent.log").read_text()
         assert "rows.skipped" in (logs / "operations.log").read_text()
+
+
+def test_command_that_stops_an_agent_names_what_it_was_started_with() -> None:
+    given = {"config": Path("my agent.toml"), "name": "a1", "group": None}
+    assert _command("stop", given, dev=True) == "mesh-agent stop --config 'my agent.toml' --name a1 --dev"
+
+
+def test_init_refuses_a_name_that_could_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "agent.toml"
+    assert main(["init", str(file), "--name", "A"]) == 2
+    assert "agent 'A': lower-case letters" in capsys.readouterr().err
+    assert not file.exists()
+
+
+def test_check_refuses_a_log_level_that_run_refuses(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text('[agent]\ndev = true\n[log]\nlevel = "loud"\n')
+    assert main(["check", "--config", str(file)]) == 2
+    assert "'loud' is no log level" in capsys.readouterr().err

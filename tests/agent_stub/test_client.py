@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 
+import grpc
+import grpc.aio
 import pytest
 
 from protos.mesh.v1 import agent_service_pb2 as pb
@@ -364,3 +366,41 @@ async def test_agent_comes_back_when_its_broker_does() -> None:
             assert session.hello.previous_attempts >= 3
             await session.assign(assign(1, "echo"))
             await session.outcome()
+
+
+# --- what the log says of a broker that is not there ----------------------------------------------------------------
+
+
+async def test_broker_that_was_never_reached_is_a_warning_with_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
+    async with Broker() as gone:
+        pass
+    tries = Tries(2)
+    with caplog.at_level("INFO", "mesh.agent"):
+        async with running(gone, generator=tries):
+            await asyncio.wait_for(tries.enough.wait(), WAIT_S)
+    said = [record for record in caplog.records if record.message in ("broker.unreachable", "session.ended")]
+    assert {(record.levelname, record.message) for record in said} == {("WARNING", "broker.unreachable")}
+    assert "start the broker" in vars(said[0])["fields"]["remedy"]
+
+
+async def test_port_of_the_api_is_named_when_nothing_there_is_for_agents(caplog: pytest.LogCaptureFixture) -> None:
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    tries = Tries(2)
+    async with running(Broker(address=f"127.0.0.1:{port}"), generator=tries):
+        await asyncio.wait_for(tries.enough.wait(), WAIT_S)
+    await server.stop(None)
+    said = next(record for record in caplog.records if record.message == "broker.unreachable")
+    assert "agents use the mesh port (7401)" in vars(said)["fields"]["remedy"]
+
+
+async def test_session_that_another_process_took_over_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    tries = Tries(1)
+    async with Broker() as broker, running(broker, generator=tries):
+        session = await broker.session()
+        await session.abort(grpc.StatusCode.ABORTED, "SUPERSEDED: another process has this name")
+        await asyncio.wait_for(tries.enough.wait(), WAIT_S)
+    (ended,) = [record for record in caplog.records if record.message == "session.ended"]
+    assert ended.levelname == "WARNING"
+    assert "end the other process of this name" in vars(ended)["fields"]["remedy"]

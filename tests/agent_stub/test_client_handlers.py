@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,8 @@ from agent_stub.operations import JobContext, Operations, operation
 from agent_stub.settings import AgentSettings
 from protos.mesh.v1 import agent_service_pb2 as pb
 from protos.mesh.v1 import job_pb2
-from tests.agent_stub.agents import FirstDelay, running
-from tests.agent_stub.broker import Broker, assign, duration, welcome
+from tests.agent_stub.agents import FirstDelay, Tries, running
+from tests.agent_stub.broker import WAIT_S, Broker, assign, duration, welcome
 
 
 @pytest.mark.slow
@@ -108,6 +109,59 @@ async def test_exclusive_outcome_is_on_disk_when_the_broker_hears_of_it(tmp_path
         await session.assign(assign(2, "echo"))
         await session.outcome()  # frames are worked in order
         assert list((tmp_path / "spool").iterdir()) == []
+
+
+@pytest.mark.parametrize("on_loss", [pb.ON_LOSS_FAIL, pb.ON_LOSS_HOLD])
+async def test_outcome_of_a_job_that_nobody_runs_again_is_on_disk_when_the_broker_hears_of_it(
+    tmp_path: Path, on_loss: pb.OnLoss.ValueType
+) -> None:
+    async with Broker() as broker, running(broker, spool=tmp_path / "spool"):
+        session = await broker.session()
+        precious = assign(1, "echo", b"x")
+        precious.on_loss = on_loss
+        await session.assign(precious)
+        outcome = await session.outcome()
+        assert [path.name for path in (tmp_path / "spool").iterdir()] == ["1-1.outcome"]
+        await session.acknowledge(outcome)
+        await session.assign(assign(2, "echo"))
+        await session.outcome()
+        assert list((tmp_path / "spool").iterdir()) == []
+
+
+async def test_outcomes_of_one_mesh_are_never_told_another_one_and_the_log_says_what_is_wrong(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool = tmp_path / "spool"
+    async with Broker(partial(welcome, mesh_id="north")) as broker, running(broker, spool=spool) as agent:
+        session = await broker.session()
+        await session.assign(assign(1, "echo"))
+        await session.outcome()
+        agent.agent.stop()
+        await agent.exit_code()
+    tries = Tries(2)
+    with caplog.at_level("INFO", "mesh.agent"):
+        async with Broker(partial(welcome, mesh_id="south")) as broker, running(broker, spool=spool, generator=tries):
+            assert (await broker.session()).hello.mesh_id == "north"
+            await asyncio.wait_for(tries.enough.wait(), WAIT_S)
+    ended = [record for record in caplog.records if record.message == "session.ended"]
+    assert "this is mesh south, and the agent holds work of mesh north" in str(vars(ended[0]))
+    assert sorted(path.name for path in spool.iterdir()) == ["1-1.outcome", "mesh"]
+    async with Broker(partial(welcome, mesh_id="north")) as broker, running(broker, spool=spool):
+        (outcome,) = (await broker.session()).hello.outcomes
+        assert outcome.job_key == 1
+
+
+async def test_heartbeats_name_handlers_that_do_not_stop_until_they_end() -> None:
+    async with Broker(lambda hello: welcome(hello, lease_s=1.0)) as broker, running(broker, slots=2):
+        session = await broker.session()
+        await session.assign(assign(1, "spin", b"1.5"), assign(2, "wait"))
+        await session.frame_with("started")
+        await session.send(pb.BrokerFrame(cancels=[pb.Cancel(job_key=1, attempt=1, grace=duration(0.05))]))
+        named: list[list[int]] = []
+        while not (named and not named[-1] and any(named)):
+            named.append(list((await session.frame_with("heartbeat")).heartbeat.stuck.job_keys))
+        assert [1] in named
+        assert {tuple(keys) for keys in named} == {(), (1,)}
 
 
 async def test_outcomes_that_no_broker_has_outlive_the_agent_and_are_said_by_the_next_one(tmp_path: Path) -> None:

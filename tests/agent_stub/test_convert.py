@@ -125,6 +125,24 @@ def test_operation_that_says_so_is_exclusive_whatever_the_broker_says() -> None:
     assert convert.assign_of(assign(1, "lonely"), OPERATIONS).exclusive
 
 
+@pytest.mark.parametrize(
+    ("on_loss", "is_kept_first"),
+    [
+        (pb.ON_LOSS_UNSPECIFIED, False),
+        (pb.ON_LOSS_RETRY, False),
+        (pb.ON_LOSS_FAIL, True),
+        (pb.ON_LOSS_HOLD, True),
+    ],
+)
+def test_outcome_is_kept_first_when_its_loss_would_fail_or_hold_the_job(
+    on_loss: pb.OnLoss.ValueType, is_kept_first: bool
+) -> None:
+    wire = assign(1, "x")
+    wire.on_loss = on_loss
+    taken = convert.assign_of(wire, OPERATIONS)
+    assert (taken.is_kept_first, taken.exclusive, taken.body) == (is_kept_first, False, wire)
+
+
 def test_cancel_keeps_its_reason_and_grace() -> None:
     wire = pb.Cancel(job_key=1, attempt=2, reason=pb.CANCEL_REASON_DRAIN_KILL, grace=duration(2.5))
     cancel = convert.cancel_of(wire)

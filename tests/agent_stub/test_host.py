@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 
+import pytest
+
+from agent_stub import host
 from agent_stub.builtins import builtin_operations
 from agent_stub.host import Load, about, version
 from agent_stub.settings import AgentSettings
@@ -27,3 +31,10 @@ def test_load_is_the_share_of_a_core_since_it_was_last_asked() -> None:
         pass
     assert 0.0 < load.cpu() <= 1.5
     assert load.memory_bytes() > 1_000_000
+
+
+def test_system_is_named_as_people_call_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "freedesktop_os_release", lambda: {"PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"})
+    assert host._system() == "Debian GNU/Linux 12 (bookworm)"
+    monkeypatch.setattr(platform, "freedesktop_os_release", dict)
+    assert host._system() == f"{platform.system()} {platform.release()}"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -176,6 +177,17 @@ def test_context_logs_with_its_job(caplog: pytest.LogCaptureFixture) -> None:
     assert vars(caplog.records[0])["fields"] == {"job_id": "j", "attempt": 2}
 
 
+@pytest.mark.req("R55")
+def test_context_logs_facts_that_are_given_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    job_of().logger.warning("rows.copied to %s", "x", rows=7, attempt=99, exc_info=ValueError("why"))
+    (record,) = caplog.records
+    assert (record.getMessage(), vars(record)["fields"]) == (
+        "rows.copied to x",
+        {"job_id": "j", "attempt": 2, "rows": 7},
+    )
+    assert record.exc_info is not None
+
+
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -195,3 +207,14 @@ def test_result_that_json_cannot_say_is_a_failure_for_good() -> None:
     with pytest.raises(OperationError) as failure:
         result_of({1, 2})
     assert (failure.value.code, failure.value.retryable) == ("result.not_json", False)
+
+
+def test_handler_that_does_not_take_a_job_is_refused() -> None:
+    def nothing() -> None: ...
+
+    def too_much(job: JobContext, more: int) -> None: ...
+
+    handlers: tuple[Any, ...] = (nothing, too_much)
+    for handler in handlers:
+        with pytest.raises(OperationLoadError, match="must take the job as its one argument"):
+            operation("mine.x")(handler)

@@ -8,6 +8,7 @@ import pytest
 
 from agent_stub.session import (
     LeaveStream,
+    Outcome,
     OutcomeStatus,
     Phase,
     Verdict,
@@ -225,3 +226,60 @@ def test_frames_are_capped_by_bytes_but_a_large_outcome_goes_by_itself() -> None
     bench.finish((2, 1), content=bytes(400))
     bench.finish((3, 1), content=bytes(400))
     assert [[one.job_key for one in frame.outcomes] for frame in bench.frames()] == [[1], [2, 3]]
+
+
+# Rule 9: what is held belongs to its mesh -----------------------------------------------------------------------------
+
+
+def joined(bench: Bench, mesh_id: str, epoch: int = 5) -> bool:
+    """Whether the session begins with a broker of this mesh."""
+    hello = bench.hello()
+    verdicts = [Verdict.KEEP] * len(hello.held)
+    bench.session.welcomed(bench.now, dataclasses.replace(LEASE, mesh_id=mesh_id, epoch=epoch, verdicts=verdicts))
+    return bench.session.is_live
+
+
+def test_agent_with_work_in_hand_leaves_a_broker_of_another_mesh_in_words_and_goes_on_working() -> None:
+    bench = Bench()
+    assert joined(bench, "north")
+    bench.assign((1, 1))
+    bench.session.disconnected(bench.now)
+    assert not joined(bench, "south", epoch=9)
+    (order,) = bench.given(LeaveStream)
+    assert order.reason == "this is mesh south, and the agent holds work of mesh north"
+    assert bench.session.running == 1
+    bench.session.disconnected(bench.now)
+    assert joined(bench, "north")  # the epoch of the other one counts for nothing
+
+
+def test_agent_says_in_hello_which_mesh_it_was_in() -> None:
+    bench = Bench()
+    assert bench.hello().mesh_id == ""
+    assert joined(bench, "north")
+    assert bench.hello().mesh_id == "north"
+
+
+def test_agent_with_nothing_in_hand_joins_another_mesh_whatever_its_epoch() -> None:
+    bench = Bench()
+    assert joined(bench, "north", epoch=5)
+    bench.session.disconnected(bench.now)
+    assert joined(bench, "south", epoch=1)
+    bench.session.disconnected(bench.now)
+    assert not joined(bench, "south", epoch=0)
+
+
+def test_agent_goes_on_with_a_broker_that_names_no_mesh() -> None:
+    bench = Bench()
+    assert joined(bench, "north")
+    bench.assign((1, 1))
+    bench.session.disconnected(bench.now)
+    assert joined(bench, "")
+    assert bench.session.mesh_id == "north"
+
+
+def test_outcomes_of_an_earlier_process_are_for_their_mesh_only() -> None:
+    bench = Bench()
+    bench.session.restore([Outcome(1, 1, OutcomeStatus.SUCCEEDED)], "north")
+    assert not joined(bench, "south")
+    bench.session.disconnected(bench.now)
+    assert joined(bench, "north")

@@ -16,6 +16,7 @@ from agent_stub.session import (
     Outcome,
     OutcomeStatus,
     RejectedReason,
+    StopRun,
     Verdict,
     Welcome,
 )
@@ -38,8 +39,8 @@ class Bench:
         verdicts = [verdict] * len(hello.held)
         self.session.welcomed(self.now, dataclasses.replace(LEASE, verdicts=verdicts))
 
-    def run(self, job_key: int, *, exclusive: bool = True) -> None:
-        self.session.assigned(self.now, Assign(job_key, 1, "copy", exclusive))
+    def run(self, job_key: int, *, exclusive: bool = True, is_kept_first: bool = False) -> None:
+        self.session.assigned(self.now, Assign(job_key, 1, "copy", exclusive, is_kept_first=is_kept_first))
 
     def finish(self, job_key: int, status: OutcomeStatus = OutcomeStatus.SUCCEEDED) -> None:
         self.session.finished(self.now, Outcome(job_key, 1, status))
@@ -76,6 +77,24 @@ def test_exclusive_outcome_is_sent_when_it_is_kept_and_not_before(live: Bench) -
     assert live.sent() == [1]
     live.session.kept((1, 1))
     assert live.sent() == []
+
+
+def test_repeatable_outcome_that_nobody_makes_up_for_is_sent_when_it_is_kept_and_not_before(live: Bench) -> None:
+    live.run(1, exclusive=False, is_kept_first=True)
+    live.finish(1)
+    assert [outcome.job_key for outcome in live.to_keep()] == [1]
+    assert live.sent() == []
+    live.session.kept((1, 1))
+    assert live.sent() == [1]
+
+
+def test_lease_does_not_end_a_repeatable_run_whose_outcome_is_kept_first(live: Bench) -> None:
+    live.run(1, exclusive=False, is_kept_first=True)
+    live.session.take_orders()
+    live.now = 60 * S
+    live.session.timer(live.now)
+    assert live.session.running == 1
+    assert not [order for order in live.session.take_orders() if isinstance(order, StopRun)]
 
 
 def test_repeatable_outcome_is_sent_at_once(live: Bench) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,40 @@ def test_write_that_fails_raises_and_leaves_nothing(spool: Spool) -> None:
         spool.write(DONE, is_durable=True)
     assert (7, 1) not in spool
     assert [path.name for path in spool.folder.iterdir()] == ["7-1.outcome"]
+
+
+def test_spool_remembers_which_mesh_its_outcomes_are_for(spool: Spool) -> None:
+    assert spool.mesh_id == ""
+    spool.belong_to("north")
+    assert Spool(spool.folder).mesh_id == "north"
+    spool.belong_to("south")
+    assert (Spool(spool.folder).mesh_id, Spool(spool.folder).read()) == ("south", [])
+    (spool.folder / "mesh").write_bytes(b"\xff")
+    assert spool.mesh_id == ""
+
+
+def test_name_of_the_mesh_is_synced_before_it_appears_and_its_folder_after(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, bool]] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_ino, (spool.folder / "mesh").exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    spool.belong_to("north")
+    file, folder = ((spool.folder / name).stat().st_ino for name in ("mesh", ""))
+    assert synced == [(file, False), (folder, True)]
+    assert [path.name for path in spool.folder.iterdir()] == ["mesh"]
+
+
+def test_spool_forgets_its_mesh_when_nothing_is_left_in_it_and_not_before(spool: Spool) -> None:
+    spool.belong_to("north")
+    spool.write(DONE, is_durable=False)
+    spool.belong_to_nobody()
+    assert spool.mesh_id == "north"
+    spool.remove((DONE.job_key, DONE.attempt))
+    spool.belong_to_nobody()
+    assert (spool.mesh_id, list(spool.folder.iterdir())) == ("", [])

@@ -30,9 +30,25 @@ RESULTS: dict[str, Any] = {
             "p50_ms": figure([4.5], "ms"),
             "p99_ms": figure([9.5], "ms"),
             "p999_ms": figure([19.5], "ms"),
+            "jain": figure([0.99995], "1", 6),
+            "max_minus_min": figure([3], "1", 0),
         }
     ],
     "memory": {"bytes_per_queued_job": 784.4, "n": 100_000},
+    "simulation": {
+        "peers": [{"name": "simpy", "jobs_per_s": figure([100_500.0], "1/s", 0)}],
+        "mesh": [
+            {
+                "case": "steady",
+                "fidelity": "broker",
+                "jobs_per_s": figure([20_100.0], "1/s", 0),
+                "us_per_job": figure([49.75], "us", 2),
+                "ratio_to_simpy": figure([0.25], "1"),
+                "ratio_to_ciw": figure([0.375], "1"),
+            }
+        ],
+        "memory": {"bytes_per_queued_job": 288.4, "n": 30_000},
+    },
 }
 
 
@@ -48,6 +64,12 @@ def test_table_shows_every_figure_with_its_unit_and_says_what_was_not_measured()
         "9.56 ms",
         "4.5 ms",
         "784 bytes",
+        "M/M/20 in simpy",
+        "100,500.0 1/s",
+        "20,100.0 1/s",
+        "49.75 us",
+        "0.375",
+        "288 bytes",
         "25.5 ns (spread 1.0)",
         "not measured",
     ):

@@ -26,7 +26,15 @@ from broker.engine import Engine
 from broker.errors import ConfigError, FullError, NotOwnerError, StoreBusyError, StoreFailedError
 from broker.observe.recording import Recording
 from broker.settings import JournalSettings, LimitSettings
-from broker.store.base import Body, CommitOutcome, CommitRequest, CommitStatus
+from broker.store.base import (
+    Body,
+    CommitOutcome,
+    CommitRequest,
+    CommitStatus,
+    GroupRow,
+    KnownSubmission,
+    SubmissionLookup,
+)
 from broker.store.sqlite import SqliteStore
 from simulator.replay import replay
 
@@ -72,7 +80,9 @@ async def running(path: Path, limits: LimitSettings | None = None) -> AsyncItera
     await store.open()
     if not await store.groups():
         organisation = await store.insert_organisation("default", "Default", 1)
-        await store.insert_group(organisation.org_no, "default", "Default", "", "private", True, 1)
+        await store.insert_group(
+            GroupRow(GroupNo(0), organisation.org_no, "default", "Default", "", "private", True, 1)
+        )
     engine = Engine(
         store,
         EngineClock(),
@@ -198,6 +208,85 @@ async def test_engine_tries_the_same_batch_again_when_it_was_rolled_back(
         assert isinstance(reply, JobAccepted)
         assert seen[0] == seen[1]
         assert not engine.is_stalled
+
+
+async def test_engine_looks_the_next_batch_up_beside_a_commit_and_knows_what_that_wrote(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path / "mesh.db", LimitSettings(batch_submissions=2)) as (engine, store):
+        commit, find = store.commit, store.find_submissions
+        may_end, found = asyncio.Event(), asyncio.Event()
+
+        async def commit_slowly(request: CommitRequest) -> CommitOutcome:
+            outcome = await commit(request)
+            await may_end.wait()
+            return outcome
+
+        async def find_and_tell(lookups: Sequence[SubmissionLookup]) -> list[KnownSubmission | None]:
+            known = await find(lookups)
+            if any(known):
+                found.set()
+            return known
+
+        monkeypatch.setattr(store, "commit", commit_slowly)
+        monkeypatch.setattr(store, "find_submissions", find_and_tell)
+        waiting = asyncio.create_task(engine.submit(GROUP, [submission(engine, number) for number in (1, 2, 2, 1, 3)]))
+        async with asyncio.timeout(20):
+            await found.wait()
+        assert not waiting.done()
+        may_end.set()
+        first, second, second_again, first_again, third = await waiting
+    assert isinstance(first, JobAccepted)
+    assert isinstance(second, JobAccepted)
+    assert second_again == JobAccepted(second_again.ticket, second.job_key, duplicate=True)
+    assert first_again == JobAccepted(first_again.ticket, first.job_key, duplicate=True)
+    assert isinstance(third, JobAccepted)
+    assert not third.duplicate
+
+
+async def test_engine_looks_up_again_what_it_looked_up_beside_a_commit_that_was_rolled_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path / "mesh.db", LimitSettings(batch_submissions=2)) as (engine, store):
+        commit, seen = store.commit, list[int]()
+
+        async def refused_once(request: CommitRequest) -> CommitOutcome:
+            seen.append(request.seq)
+            if len(seen) == 1:
+                return CommitOutcome(CommitStatus.ROLLED_BACK, why="database is full", retry_after_s=0.001)
+            return await commit(request)
+
+        monkeypatch.setattr(store, "commit", refused_once)
+        first, second, *again = await engine.submit(GROUP, [submission(engine, number) for number in (1, 2, 1, 2)])
+    assert isinstance(first, JobAccepted)
+    assert isinstance(second, JobAccepted)
+    assert again == [
+        JobAccepted(again[0].ticket, first.job_key, duplicate=True),
+        JobAccepted(again[1].ticket, second.job_key, duplicate=True),
+    ]
+
+
+async def test_engine_leaves_no_look_up_behind_when_the_commit_beside_it_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_asked = asyncio.Event()
+
+    async def fail(request: CommitRequest) -> CommitOutcome:
+        is_asked.set()
+        await asyncio.sleep(0)  # the look-up begins
+        raise StoreFailedError("the disk is gone")
+
+    async def flood() -> None:
+        async with running(tmp_path / "mesh.db", LimitSettings(batch_submissions=1)) as (engine, store):
+            monkeypatch.setattr(store, "commit", fail)
+            waiting = asyncio.create_task(engine.submit(GROUP, [submission(engine, number) for number in range(3)]))
+            async with asyncio.timeout(20):
+                await is_asked.wait()
+            waiting.cancel()
+
+    with pytest.raises(StoreFailedError, match="the disk is gone"):
+        await flood()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "look-ahead"]
 
 
 async def test_engine_refuses_submissions_beyond_its_mailbox_and_keeps_none_of_them(tmp_path: Path) -> None:
@@ -351,7 +440,7 @@ async def test_engine_tells_observers_what_each_commit_worked_and_wrote(tmp_path
 
 async def test_engine_shows_its_groups_and_what_waits_to_whoever_only_looks(tmp_path: Path) -> None:
     async with running(tmp_path / "mesh.db") as (engine, store):
-        other = await store.insert_group(1, "other", "Other", "", "private", True, 1)
+        other = await store.insert_group(GroupRow(GroupNo(0), 1, "other", "Other", "", "private", True, 1))
         await engine.add_group(other.group_no)
         assert [one.ledger.group for one in engine.dispatchers()] == [GROUP, other.group_no]
         assert engine.dispatcher_of(GROUP) is engine.dispatcher(GROUP)
@@ -392,7 +481,7 @@ async def test_engine_has_every_turn_written_down_and_a_replay_orders_the_same(t
     async with running(tmp_path / "mesh.db") as (engine, store):
         engine.record(recording)
         inbox = await connect(engine)
-        other = await store.insert_group(1, "other", "Other", "", "private", True, 1)
+        other = await store.insert_group(GroupRow(GroupNo(0), 1, "other", "Other", "", "private", True, 1))
         await engine.add_group(other.group_no)
         await engine.submit(other.group_no, [submission(engine, 7)])
         await engine.submit(GROUP, [submission(engine, number) for number in range(10, 14)])

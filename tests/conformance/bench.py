@@ -8,7 +8,7 @@ from typing import Any
 
 from broker.dispatch.model import NO_AGENT, NO_JOB, AgentNo, GroupNo, JobKey, JobState, Phase, job_key
 from broker.dispatch.rows import JobRow, JobUpdate, TransitionRow, Writes
-from broker.store.base import CommitOutcome, CommitRequest, CommitStatus, JobRecord, Store
+from broker.store.base import CommitOutcome, CommitRequest, CommitStatus, GroupRow, JobRecord, Store
 
 BROKER = "broker-1"
 NO_GROUP = GroupNo(0)
@@ -43,7 +43,9 @@ class StoreBench:
 
     async def make_group(self, slug: str) -> GroupNo:
         """Insert a group; it is not owned yet."""
-        row = await self.store.insert_group(self.org_no, slug, slug.title(), "", "private", True, START_US)
+        row = await self.store.insert_group(
+            GroupRow(GroupNo(0), self.org_no, slug, slug.title(), "", "private", True, START_US)
+        )
         return row.group_no
 
     async def own(self, broker_id: str = BROKER) -> None:

@@ -18,7 +18,9 @@ async def test_fresh_store_has_only_what_was_inserted(bench: StoreBench) -> None
 
 async def test_rows_come_back_as_they_were_inserted(bench: StoreBench) -> None:
     organisation = await bench.store.insert_organisation("globex", "Globex \N{SNOWMAN}", 5)
-    group = await bench.store.insert_group(organisation.org_no, "north", "North", "cold", "managed", False, 6)
+    group = await bench.store.insert_group(
+        GroupRow(GroupNo(0), organisation.org_no, "north", "North", "cold", "managed", False, 6)
+    )
     environment = await bench.store.insert_environment(
         organisation.org_no, "production", "Production", "live", group.group_no, (group.group_no,), 7
     )
@@ -70,7 +72,7 @@ async def test_what_is_named_must_exist_in_the_organisation(bench: StoreBench) -
     stranger = (await bench.store.insert_organisation("globex", "Globex", 5)).org_no
 
     with pytest.raises(NotFoundError, match="organisation number 99"):
-        await bench.store.insert_group(99, "north", "North", "", "private", True, 5)
+        await bench.store.insert_group(GroupRow(GroupNo(0), 99, "north", "North", "", "private", True, 5))
     with pytest.raises(NotFoundError, match=f"group number {bench.group}"):
         await bench.store.insert_environment(stranger, "test", "Test", "", bench.group, (), 7)
     with pytest.raises(NotFoundError, match="group number 99"):
@@ -101,7 +103,7 @@ async def test_changed_rows_are_read_as_they_are_now(bench: StoreBench) -> None:
 
 async def test_group_is_made_with_its_rules(bench: StoreBench) -> None:
     row = await bench.store.insert_group(
-        bench.org_no, "north", "North", "", "private", True, 5, GroupRules("ordered", "refuse")
+        GroupRow(GroupNo(0), bench.org_no, "north", "North", "", "private", True, 5, *GroupRules("ordered", "refuse"))
     )
     assert (row.mode, row.inactive_jobs) == ("ordered", "refuse")
     assert (await bench.store.groups())[-1] == row
@@ -111,7 +113,7 @@ async def test_environment_cannot_be_led_to_a_group_of_others_or_a_removed_one(b
     store = bench.store
     row = await store.insert_environment(bench.org_no, "test", "Test", "", bench.group, (bench.group,), 7)
     stranger = (await store.insert_organisation("globex", "Globex", 5)).org_no
-    foreign = await store.insert_group(stranger, "north", "North", "", "private", True, 5)
+    foreign = await store.insert_group(GroupRow(GroupNo(0), stranger, "north", "North", "", "private", True, 5))
     await store.remove_group(bench.other_group, 9)
 
     for group_no in (foreign.group_no, bench.other_group):
@@ -152,7 +154,7 @@ async def test_removed_organisation_takes_its_groups_and_environments_and_leaves
     store = bench.store
     await store.insert_environment(bench.org_no, "test", "Test", "", bench.group, (bench.group,), 7)
     kept = await store.insert_organisation("globex", "Globex", 5)
-    north = await store.insert_group(kept.org_no, "north", "North", "", "private", True, 5)
+    north = await store.insert_group(GroupRow(GroupNo(0), kept.org_no, "north", "North", "", "private", True, 5))
     live = await store.insert_environment(kept.org_no, "live", "Live", "", north.group_no, (north.group_no,), 7)
     await store.remove_group(bench.other_group, 8)
 

@@ -4,7 +4,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from broker.dispatch.model import NO_JOB, AgentNo, JobState, Phase
+from broker.dispatch.model import NO_JOB, AgentNo, JobKey, JobState, Phase
 from broker.dispatch.rows import AttemptRow, JobRow, JobUpdate, Writes
 from broker.errors import StoreFailedError
 from broker.store.base import Body, CommitStatus, Store
@@ -41,6 +41,72 @@ async def test_commit_changes_every_column_of_an_update(bench: StoreBench) -> No
     assert JobUpdate._make(getattr(changed, name) for name in JobUpdate._fields) == update
     untouched = set(JobRow._fields) - set(columns)
     assert all(getattr(changed, name) == getattr(row, name) for name in untouched)
+
+
+PLAIN: dict[str, Any] = {
+    "fairness": "",
+    "limit_key": "",
+    **dict.fromkeys(("not_before_us", "schedule_by_us", "run_timeout_us", "total_by_us"), 0),
+}
+"""Of a job that asks for nothing special."""
+NEW: tuple[dict[str, Any], ...] = (
+    {"state": JobState.QUEUED},
+    {"state": JobState.ASSIGNED, "phase": Phase.SENT, "attempt": 1, "agent_no": AgentNo(7), "assigned_us": 8},
+    {"state": JobState.SCHEDULED, "not_before_us": 9},
+    {"state": JobState.ASSIGNED, "phase": Phase.SENT, "run_timeout_us": 10},
+    {"state": JobState.QUEUED, "bounces": 1},
+)
+CHANGED: tuple[dict[str, Any], ...] = (
+    {"state": JobState.ASSIGNED, "phase": Phase.SENT, "attempt": 1, "agent_no": AgentNo(7), "assigned_us": 8},
+    {"state": JobState.RUNNING, "phase": Phase.ACCEPTED, "attempt": 1, "started_us": 11},
+    {"state": JobState.SUCCEEDED, "attempt": 1, "started_us": 11, "finished_us": 12},
+    {"state": JobState.SUCCEEDED, "attempt": 2, "failures": 1, "finished_us": 12},
+    {"state": JobState.SUCCEEDED, "code": "resolved", "finished_us": 12},
+    {"state": JobState.RUNNING, "phase": Phase.STOPPING, "stop_reason": "requested"},
+    {"state": JobState.FAILED, "code": "failed", "message": "it's \N{SNOWMAN}", "finished_us": 12},
+)
+BODIES = (Body(b""), Body(b"small", "text/plain"), Body(b"x" * 5_000, "large"), Body(b"m", "", (("trace", "1"),)))
+
+
+async def test_commit_keeps_new_jobs_of_every_kind_in_one_batch(bench: StoreBench) -> None:
+    rows = [bench.job(number, **{**PLAIN, **NEW[number % len(NEW)]}) for number in range(1, 201)]
+    payloads: dict[JobKey, object] = {row.job_key: BODIES[row.job_key % len(BODIES)] for row in rows}
+
+    await bench.commit(Writes(inserts=rows, payloads=payloads))
+
+    records = [await bench.read(row) for row in rows]
+    assert [record.row for record in records] == rows
+    assert [record.payload for record in records] == list(payloads.values())
+    assert not any(record.result for record in records)
+
+
+@pytest.mark.parametrize("with_results", [True, False])
+async def test_commit_keeps_changes_of_every_kind_in_one_batch(bench: StoreBench, *, with_results: bool) -> None:
+    rows = [bench.job(number, **PLAIN) for number in range(1, 201)]
+    await bench.insert(*rows)
+    changed = [row._replace(order_us=row.order_us + 1, **CHANGED[row.job_key % len(CHANGED)]) for row in rows]
+    results: dict[JobKey, object] = {
+        row.job_key: BODIES[row.job_key % 3] for row in changed if with_results and row.state == JobState.SUCCEEDED
+    }
+
+    await bench.commit(Writes(updates=[change(row) for row in changed], results=results))
+
+    records = [await bench.read(row) for row in rows]
+    assert [record.row for record in records] == changed
+    assert [record.result for record in records] == [results.get(row.job_key) for row in rows]
+
+
+@pytest.mark.parametrize("count", [1, 40])
+async def test_commit_fails_whole_when_one_of_many_changed_jobs_is_not_there(bench: StoreBench, count: int) -> None:
+    rows = [bench.job(number, **PLAIN) for number in range(1, count + 1)]
+    await bench.insert(*rows[1:])
+    changed = [change(row, **CHANGED[2]) for row in rows]
+
+    with pytest.raises(StoreFailedError, match="updates of jobs that are not there"):
+        await bench.commit(Writes(updates=changed))
+
+    await bench.reopen()
+    assert await bench.keys() == [row.job_key for row in rows[1:]]
 
 
 async def test_commit_writes_all_groups_in_one_transaction(bench: StoreBench) -> None:

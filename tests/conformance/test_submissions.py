@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from broker.dispatch.model import JobKey
@@ -97,6 +99,16 @@ async def test_submissions_are_found_in_the_order_of_the_lookups_whatever_their_
 
     keys: list[JobKey | None] = [row.job_key for row in reversed(rows)]
     assert [known and known.job_key for known in found] == [*keys, None, *(row.job_key for row in keyed)]
+
+
+async def test_look_up_that_is_asked_for_after_a_commit_sees_what_that_writes(bench: StoreBench) -> None:
+    rows = [bench.job(number) for number in range(1, 301)]
+
+    committing = asyncio.create_task(bench.commit(Writes(inserts=rows)))
+    looking = asyncio.create_task(bench.store.find_submissions([_lookup(row) for row in rows]))
+
+    assert [known and known.job_key for known in await looking] == [row.job_key for row in rows]
+    await committing
 
 
 async def test_nothing_is_found_for_no_lookups(bench: StoreBench) -> None:

@@ -8,7 +8,7 @@
 It is the demonstration's own: what people are shown and what tests start are the same processes.
 """
 
-from broker.cli._demo_processes import Addresses, Mesh, Process, ProcessError
 from broker.cli._demo_store import JobRecord, count_held, read_jobs, store_file
+from mesh_client.loopback import Addresses, Mesh, Process, ProcessError
 
 __all__ = ["Addresses", "JobRecord", "Mesh", "Process", "ProcessError", "count_held", "read_jobs", "store_file"]

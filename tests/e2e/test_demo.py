@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -128,6 +129,25 @@ def test_demo_ends_all_that_it_started_when_it_is_told_to_leave(number: signal.S
     assert left == []
     assert code != 0
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
+def test_nothing_that_the_demo_started_outlives_it_when_it_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.e2e.demo"]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stderr is not None
+        assert any("one broker, agents" in line for line in demo.stderr)
+        started = {pid: os.pidfd_open(pid) for pid in processes_of(tmp_path)}
+        demo.kill()
+    assert len(started) == 4, "a broker and three agents"
+    left = []
+    for pid, handle in started.items():
+        if not select.select([handle], [], [], 20)[0]:  # readable when the process has ended
+            left.append(pid)
+            os.kill(pid, signal.SIGKILL)
+        os.close(handle)
+    assert left == []
 
 
 def processes_of(folder: Path) -> list[int]:

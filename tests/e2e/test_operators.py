@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from mesh_client import JobView, MeshClient
-from tests.e2e.course import GROUP, Course
+from tests.e2e.course import FAST, GROUP, Course
 from tests.e2e.processes import Mesh, Process
 
 pytestmark = pytest.mark.e2e
@@ -23,9 +23,11 @@ EXIT_INTERRUPTED = 130
 
 
 @asynccontextmanager
-async def two_agents(folder: Path) -> AsyncIterator[tuple[Course, MeshClient]]:
+async def two_agents(
+    folder: Path, settings: Mapping[str, str] | None = None
+) -> AsyncIterator[tuple[Course, MeshClient]]:
     """A broker, agents a1 and a2 with two slots each, and a client; in the end nothing is lost or ran without need."""
-    async with Course(folder, settings={}) as course:
+    async with Course(folder, settings=settings or {}) as course:
         for name in ("a1", "a2"):
             await course.start_agent(name, slots=SLOTS)
         yield course, course.client
@@ -135,6 +137,26 @@ async def test_agent_that_is_disabled_at_once_hands_its_work_on_and_removed_its_
         await client.create_agent(GROUP, "a1")
         await course.start_agent("a1", slots=SLOTS)
         assert (await course.agent_is("a1", "active")).agent == "a1"
+
+
+@pytest.mark.req("R66")
+async def test_agent_that_is_enabled_again_comes_back_by_itself_and_takes_work(tmp_path: Path) -> None:
+    async with two_agents(tmp_path, FAST) as (course, client):
+        process = course.mesh.agents["a1"]
+        pid = process.pid
+        with course.during("disable_now", "a1"):
+            await client.disable_agent(GROUP, "a1", now=True)
+        await process.said("session.refused")
+        assert (await client.get_agent(GROUP, "a1")).status == "disabled"
+        alone = await client.wait(await course.submit([0.01] * 4), WAIT_S)
+        assert {view.agent for view in alone} == {"a2"}
+
+        with course.during("enable", "a1"):
+            await client.enable_agent(GROUP, "a1")
+        await course.agent_is("a1", "active")  # within three leases and its back-off; nobody touches its machine
+        assert (process.is_running, process.pid) == (True, pid)
+        again = await client.wait(await course.submit([0.5] * 2 * SLOTS), WAIT_S)
+        assert sorted(view.agent for view in again) == ["a1", "a1", "a2", "a2"]
 
 
 @pytest.mark.req("R50")

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from broker.cli._demo_processes import Addresses
+from mesh_client.loopback import Addresses
 
 SCRAPE_S = 0.25
 RATE_S = 4 * SCRAPE_S

@@ -28,10 +28,10 @@ from broker.dispatch.messages import (
     SessionClosed,
     TimerFired,
 )
-from broker.dispatch.model import OnLoss, SessionId
+from broker.dispatch.model import GroupNo, OnLoss, SessionId
 from broker.engine import Engine
 from broker.settings import LimitSettings
-from broker.store.base import Body
+from broker.store.base import Body, GroupRow
 from broker.store.sqlite import SqliteStore
 from tests.broker.dispatch.bench import GroupBench
 from tests.broker.dispatch.driver import GROUP, START_US
@@ -202,7 +202,9 @@ async def driven(path: Path) -> AsyncIterator[Drive]:
     await store.open()
     organisation = await store.insert_organisation("default", "Default", 1)
     for number in range(GROUP):
-        await store.insert_group(organisation.org_no, f"group-{number}", "", "", "private", True, 1)
+        await store.insert_group(
+            GroupRow(GroupNo(0), organisation.org_no, f"group-{number}", "", "", "private", True, 1)
+        )
     drive = Drive(store)
     await drive.engine.recover()
     loop = asyncio.create_task(drive.engine.run())

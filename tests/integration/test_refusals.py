@@ -18,6 +18,7 @@ import grpc
 import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.app import STORE_FILE, Broker
@@ -45,6 +46,7 @@ from tests.broker.running import (
 
 ID = bytes(range(16))
 AGENT = f"{PARENT}/agents/a1"
+REQUEST_ID = "0b6a4c5e-8d3b-4f60-9a43-6f9d1f0a7c11"
 
 Rows = dict[str, Counter[tuple[object, ...]]]
 
@@ -426,6 +428,74 @@ async def second_default_group(scene: Scene) -> Refusal:
     return await refused(_create_group(scene, "default"))
 
 
+def _group_request(group: str) -> admin_pb.CreateGroupRequest:
+    return admin_pb.CreateGroupRequest(
+        parent=ORGANIZATION, group_id=group, group=admin_pb.Group(), request_id=REQUEST_ID
+    )
+
+
+async def _one_request(scene: Scene) -> None:
+    await scene.api.admin.CreateGroup(_group_request("g1"), timeout=WAIT_S)
+
+
+@case("REQUEST_ID_REUSED", _one_request)
+async def same_request_id_other_group(scene: Scene) -> Refusal:
+    return await refused(scene.api.admin.CreateGroup(_group_request("g2"), timeout=WAIT_S))
+
+
+@case("REQUEST_ID_REUSED", _one_request)
+async def same_request_id_an_agent(scene: Scene) -> Refusal:
+    request = admin_pb.CreateAgentRequest(
+        parent=PARENT, agent_id="g1", agent=admin_pb.Agent(), request_id=REQUEST_ID.upper()
+    )
+    return await refused(scene.api.admin.CreateAgent(request, timeout=WAIT_S))
+
+
+async def _one_request_taken_back(scene: Scene) -> None:
+    await _one_request(scene)
+    gone = admin_pb.DeleteGroupRequest(name=f"{ORGANIZATION}/groups/g1")
+    await scene.api.admin.DeleteGroup(gone, timeout=WAIT_S)
+
+
+@case("NOT_FOUND", _one_request_taken_back)
+async def request_again_whose_group_was_removed(scene: Scene) -> Refusal:
+    return await refused(scene.api.admin.CreateGroup(_group_request("g1"), timeout=WAIT_S))
+
+
+@case("INVALID_MESSAGE")
+async def request_id_that_is_none(scene: Scene) -> Refusal:
+    request = _group_request("g1")
+    request.request_id = "mine-1"
+    return await refused(scene.api.admin.CreateGroup(request, timeout=WAIT_S))
+
+
+@case("INVALID_MESSAGE")
+async def group_that_places_in_no_way(scene: Scene) -> Refusal:
+    policy = admin_pb.GroupPolicy.FromString(bytes((8 << 3, 9)))  # field 8, a number that no way has
+    request = admin_pb.UpdateGroupRequest(group=admin_pb.Group(name=PARENT, policy=policy))
+    return await refused(scene.api.admin.UpdateGroup(request, timeout=WAIT_S))
+
+
+@case("INVALID_MESSAGE")
+async def group_without_attempts(scene: Scene) -> Refusal:
+    policy = admin_pb.GroupPolicy(attempts_max=0)
+    request = admin_pb.UpdateGroupRequest(group=admin_pb.Group(name=PARENT, policy=policy))
+    return await refused(scene.api.admin.UpdateGroup(request, timeout=WAIT_S))
+
+
+@case("INVALID_MESSAGE")
+async def mask_with_a_field_that_no_policy_has(scene: Scene) -> Refusal:
+    mask = FieldMask(paths=["policy.colour"])
+    request = admin_pb.UpdateGroupRequest(group=admin_pb.Group(name=PARENT), update_mask=mask)
+    return await refused(scene.api.admin.UpdateGroup(request, timeout=WAIT_S))
+
+
+@case("INVALID_MESSAGE", _one_agent)
+async def label_without_a_key(scene: Scene) -> Refusal:
+    agent = admin_pb.Agent(name=AGENT, operator_labels={"": "north"})
+    return await refused(scene.api.admin.UpdateAgent(admin_pb.UpdateAgentRequest(agent=agent), timeout=WAIT_S))
+
+
 @case("AGENTS_FULL", _one_agent, limits={"agents_max": 1})
 async def second_agent(scene: Scene) -> Refusal:
     return await refused(_create_agent(scene, "a2"))
@@ -465,8 +535,8 @@ async def change_with_an_old_etag(scene: Scene) -> Refusal:
 
 
 @case("NOT_BUILT")
-async def group_with_a_policy_of_its_own(scene: Scene) -> Refusal:
-    group = admin_pb.Group(policy=admin_pb.GroupPolicy(attempts_max=1))
+async def group_that_gives_work_ahead(scene: Scene) -> Refusal:
+    group = admin_pb.Group(policy=admin_pb.GroupPolicy(prefetch=1))
     request = admin_pb.CreateGroupRequest(parent=ORGANIZATION, group_id="g", group=group)
     return await refused(scene.api.admin.CreateGroup(request, timeout=WAIT_S))
 

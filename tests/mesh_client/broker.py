@@ -99,6 +99,7 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
         """Operations whose jobs are refused, and why."""
         self._refused_once: defaultdict[str, deque[status_pb2.Status]] = defaultdict(deque)
         self._faults: defaultdict[str, deque[status_pb2.Status]] = defaultdict(deque)
+        self._requests: dict[str, Any] = {}
         self._changes: list[bytes] = []
         self._changed = asyncio.Condition()
         self._is_forgetful = False
@@ -394,7 +395,9 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
 
     async def CreateOrganization(self, request: admin.CreateOrganizationRequest, context: Context) -> Any:
         made = _organization(request.organization_id, request.organization)
-        return await self._add(self.organizations, request.organization_id, made, "CreateOrganization", context)
+        return await self._add(
+            self.organizations, request.organization_id, made, "CreateOrganization", request, context
+        )
 
     async def GetOrganization(self, request: admin.GetOrganizationRequest, context: Context) -> Any:
         return await self._get(self.organizations, request.name, context)
@@ -404,7 +407,7 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
 
     async def CreateGroup(self, request: admin.CreateGroupRequest, context: Context) -> Any:
         made = _group(request.group_id, request.group)
-        return await self._add(self.groups, request.group_id, made, "CreateGroup", context)
+        return await self._add(self.groups, request.group_id, made, "CreateGroup", request, context)
 
     async def GetGroup(self, request: admin.GetGroupRequest, context: Context) -> Any:
         return await self._get(self.groups, request.name, context)
@@ -420,7 +423,7 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
         made = admin.Environment()
         made.CopyFrom(request.environment)
         made.name = f"{request.parent}/environments/{request.environment_id}"
-        return await self._add(self.environments, request.environment_id, made, "CreateEnvironment", context)
+        return await self._add(self.environments, request.environment_id, made, "CreateEnvironment", request, context)
 
     async def GetEnvironment(self, request: admin.GetEnvironmentRequest, context: Context) -> Any:
         return await self._get(self.environments, request.name, context)
@@ -449,6 +452,7 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
         return made
 
     async def DrainAgent(self, request: admin.DrainAgentRequest, context: Context) -> Any:
+        await self._begin("DrainAgent", context)
         agent = await self._agent(request.name, context, admin.AGENT_STATUS_ACTIVE, admin.AGENT_STATUS_PAUSED)
         agent.status = admin.AGENT_STATUS_DRAINING
         agent.drain.mode, agent.drain.then, agent.drain.reason = request.mode, request.then, request.reason
@@ -515,12 +519,16 @@ class MemoryBroker(job_service_pb2_grpc.JobServiceServicer, admin_service_pb2_gr
             agents=[agent for agent in self.agents if group == "-" or f"/groups/{group}/" in agent.name]
         )
 
-    async def _add(self, known: dict[str, Any], key: str, made: Any, method: str, context: Context) -> Any:
+    async def _add(
+        self, known: dict[str, Any], key: str, made: Any, method: str, request: Any, context: Context
+    ) -> Any:
         await self._begin(method, context)
+        if request.request_id in self._requests:
+            return self._requests[request.request_id]
         if key in known:
             text = f"{made.name} exists already"
             await abort(context, status(code_pb2.ALREADY_EXISTS, text, "ALREADY_EXISTS", resource=made.name))
-        known[key] = made
+        known[key] = self._requests[request.request_id] = made
         await self._begin(f"{method} answer", context)
         return made
 

@@ -12,6 +12,7 @@ from mesh_client import (
     ConflictError,
     DrainView,
     FullError,
+    GroupPolicy,
     MalformedError,
     MeshClient,
     NotFoundError,
@@ -201,3 +202,31 @@ async def test_lists_are_filtered_and_ordered(live: MeshClient) -> None:
     assert [view.agent async for view in live.list_agents("b", order_by="name desc")] == ["a2", "a1"]
     assert [view.environment async for view in live.list_environments(where="groups : nowhere")] == []
     assert [view.organization async for view in live.list_organizations(where='name : "default"')] == ["default"]
+
+
+async def test_policy_of_a_group_is_given_changed_and_put_back(live: MeshClient) -> None:
+    made = await live.create_group("etl", placing="power_of_d", placing_choices=3, backoff_first_s=1.5)
+    assert made.policy == GroupPolicy("power_of_d", 3, backoff_first_s=1.5)
+    changed = await live.update_group("etl", placing="random", placing_choices=0, queue_jobs_max=10)
+    assert changed.policy == GroupPolicy("random", backoff_first_s=1.5, queue_jobs_max=10)
+    back = await live.update_group("etl", placing="default", backoff_first_s=0, queue_jobs_max=0)
+    assert back.policy == GroupPolicy()
+    for wrong in ({"placing": "best"}, {"attempts_max": -1}, {"attempts_max": 1 << 40}, {"backoff_max_s": -1.0}):
+        with pytest.raises(MalformedError):
+            await live.update_group("etl", **wrong)  # each is refused before it is sent
+
+
+async def test_labels_of_an_agent_are_given_changed_and_taken_back(live: MeshClient) -> None:
+    made = await live.create_agent("default", "a1", rank=2, labels={"zone": "north"})
+    assert (made.rank, made.operator_labels, made.labels) == (2, {"zone": "north"}, {"zone": "north"})
+    assert (await live.update_agent("default", "a1", labels={"disk": "ssd"})).operator_labels == {"disk": "ssd"}
+    assert (await live.update_agent("default", "a1", rank=3)).operator_labels == {"disk": "ssd"}
+    assert (await live.update_agent("default", "a1", labels={})).labels == {}
+
+
+async def test_same_request_id_makes_one_thing_and_is_no_other(live: MeshClient) -> None:
+    mine = "5f9c7d1e-2a43-4a70-8a54-111111111111"
+    first = await live.create_group("g1", request_id=mine)
+    assert await live.create_group("g1", request_id=mine) == first
+    with pytest.raises(ConflictError, match="request id"):
+        await live.create_group("g2", request_id=mine)

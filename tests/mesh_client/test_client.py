@@ -91,10 +91,16 @@ async def test_client_does_not_repeat_what_is_wrong(mesh: MeshClient, broker: Me
 
 
 async def test_client_sends_once_what_must_not_happen_twice(mesh: MeshClient, broker: MemoryBroker) -> None:
-    broker.fail_next("CreateGroup answer", away())
+    broker.fail_next("DrainAgent", away())
     with pytest.raises(UnavailableError):
-        await mesh.create_group("new")
-    assert broker.calls["CreateGroup"] == 1
+        await mesh.drain_agent("loaders", "a1")
+    assert broker.calls["DrainAgent"] == 1
+
+
+async def test_client_asks_again_for_what_it_makes_and_it_is_made_once(mesh: MeshClient, broker: MemoryBroker) -> None:
+    broker.fail_next("CreateGroup answer", away())
+    assert (await mesh.create_group("new")).group == "new"
+    assert broker.calls["CreateGroup"] == 2
     with pytest.raises(ConflictError):
         await mesh.create_group("new")
 

@@ -100,3 +100,9 @@ def test_call_that_a_stopping_broker_cancelled_may_be_tried_again() -> None:
     error = error_of_call(failed(grpc.StatusCode.CANCELLED, ""), "127.0.0.1:7402")
     assert isinstance(error, errors.UnavailableError)
     assert error.text == "the broker at 127.0.0.1:7402 ended the call"
+
+
+def test_port_that_does_not_know_the_call_is_named_as_the_one_for_agents() -> None:
+    error = error_of_call(failed(grpc.StatusCode.UNIMPLEMENTED, "Method not found!"), "127.0.0.1:7401")
+    assert (type(error), error.reason) == (errors.MalformedError, "UNIMPLEMENTED")
+    assert "Perhaps it is the mesh port, which is for agents" in error.text

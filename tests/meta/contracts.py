@@ -24,12 +24,14 @@ class OnlyContract(Contract):
         importers: modules, each with all below it, that this contract is about. They may import one another's insides
             only if that is allowed too; each may always import what is below itself.
         allowed: modules of this project, each with all below it, that they may import.
+        apart: modules below the importers, each with all below it, that have a row of their own instead.
         forbidden: top-level modules of the standard library or of other distributions that they may not import.
         standard_library_only: whether other distributions are forbidden altogether.
     """
 
     importers = fields.ListField(subfield=fields.StringField())
     allowed = fields.ListField(subfield=fields.StringField())
+    apart = fields.ListField(subfield=fields.StringField(), default=[])
     forbidden = fields.ListField(subfield=fields.StringField(), default=[])
     standard_library_only = fields.BooleanField(default=False)
 
@@ -42,7 +44,8 @@ class OnlyContract(Contract):
             if not modules and not _is_optional(importer):
                 missing.append(importer)
             for module in modules:
-                broken += self._broken_by(graph, module, importer)
+                if not _is_within(module, cast("list[str]", self.apart)):
+                    broken += self._broken_by(graph, module, importer)
         return ContractCheck(kept=not missing and not broken, metadata={"missing": missing, "broken": sorted(broken)})
 
     def render_broken_contract(self, check: ContractCheck) -> None:

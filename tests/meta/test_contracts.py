@@ -53,6 +53,12 @@ def test_contract_allows_what_is_below_a_name_unless_it_ends_in_an_exclamation_m
     assert broken(graph, allowed=["edge.c!"]) == ["core.a > edge.c.d"]
 
 
+def test_contract_leaves_out_what_has_a_row_of_its_own() -> None:
+    graph = imports("core.a > edge.c", "core.apart.b > edge.c")
+
+    assert broken(graph, apart=["core.apart"]) == ["core.a > edge.c"]
+
+
 def test_contract_refuses_other_distributions_when_only_the_standard_library_may_be_used() -> None:
     graph = imports("core.a > heapq", "core.a > grpc")
 

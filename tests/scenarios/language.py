@@ -30,7 +30,7 @@ COMMANDS: Final = frozenset(
         *("accept", "add", "advance", "agents", "cancel", "capacity", "close", "connect", "fail", "fenced", "finish"),
         *("leave", "lose", "mute", "progress", "reject", "restart", "stall", "start", "stopped", "submit"),
         *("submit_together", "unmute", "cancel_drain", "disable", "drain", "enable", "leaving", "remove", "resolve"),
-        *("resume", "rank", "configure", "remove_group"),
+        *("resume", "rank", "label", "configure", "remove_group"),
     }
 )
 _LISTS: Final = frozenset({"held", "outcomes", "operations", "labels"})

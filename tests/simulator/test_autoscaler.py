@@ -2,7 +2,15 @@
 
 from tests.simulator.worlds import play
 
-RULES = {"least": 2, "most": 10, "target": "70 %", "every": "10 s", "delay": "20 s", "cooldown": "30 s"}
+RULES = {
+    "least": 2,
+    "most": 10,
+    "target": "70 %",
+    "every": "10 s",
+    "delay": "20 s",
+    "cooldown": "30 s",
+    "patience": "30 s",
+}
 
 
 def test_autoscaler_hires_what_the_load_wants_and_not_before_its_delay() -> None:
@@ -24,6 +32,20 @@ def test_autoscaler_lets_agents_go_without_losing_their_work() -> None:
     assert seen.timeline["up"][-1] == 2
     assert seen.figures["wasted.seconds"] == 0
     assert seen.figures["orders.succeeded"] == seen.figures["orders.arrived"]
+
+
+def test_autoscaler_does_not_take_a_quiet_moment_for_a_trend() -> None:
+    fewest = []
+    for patience in ("0 s", "2 min"):
+        seen = play(
+            agents={"count": 3, "slots": 4},
+            group={"autoscale": {**RULES, "patience": patience}},
+            arrivals={"poisson": "30/s"},
+            run="600 s",
+            settle="100 s",
+        )
+        fewest.append(min(up for up, at_s in zip(seen.timeline["up"], seen.timeline["t"], strict=True) if at_s > 150))
+    assert fewest[0] < fewest[1]
 
 
 def test_autoscaler_never_goes_beyond_its_bounds() -> None:

@@ -1,9 +1,11 @@
 """Two scenarios day by day."""
 
+from math import inf
+
 import pytest
 
-from simulator.compare import compare, sentence
-from simulator.experiments import Laboratory, Plan, Question, UnstableError
+from simulator.compare import Comparison, Difference, compare, sentence
+from simulator.experiments import Laboratory, Outcome, Plan, Question, Series, UnstableError
 from simulator.statistics import paired
 from tests.simulator.toys import ToyScenario, queue
 
@@ -23,6 +25,26 @@ def test_compare_of_a_scenario_with_itself_differs_in_nothing() -> None:
     pair = compare(Laboratory(queue), Question(ToyScenario()), Question(ToyScenario()), Plan(4))
     assert all(not difference.is_clear and difference.difference.mean == 0 for difference in pair.differences())
     assert sentence(pair.differences(), "A", "B") == "B does not differ from A in any figure by more than chance."
+
+
+def drains(*values: float) -> Series:
+    """One figure, which is infinite where a backlog never drained."""
+    outcomes = [Outcome("", {"backlog.drain": value}, 1, 1.0, 0.0) for value in values]
+    return Series(Question(ToyScenario()), tuple(outcomes))
+
+
+def test_infinite_figures_differ_when_they_are_not_the_same() -> None:
+    def difference(first: Series, second: Series) -> Difference:
+        return Comparison(first, second).differences()[0]
+
+    same = difference(drains(inf, inf, inf), drains(inf, inf, inf))
+    assert (same.is_clear, same.difference.mean, same.share) == (False, 0.0, None)
+    assert difference(drains(inf, inf, 3.0), drains(inf, inf, 3.0)).is_clear is False
+    assert difference(drains(inf, 2.0, 3.0), drains(4.0, 2.0, 3.0)).is_clear is False  # one day is no rule
+    never = difference(drains(5.0, 6.0, 7.0), drains(inf, inf, inf))
+    assert never.is_clear
+    assert Comparison(drains(inf, 2.0), drains(inf, 3.0)).by_day() == {"backlog.drain": [0.0, 1.0]}
+    assert sentence([never], "A", "B").endswith("backlog.drain 6 -> inf.")
 
 
 def test_compare_seldom_calls_chance_a_change() -> None:

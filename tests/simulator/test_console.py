@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from simulator.cli import app
+from tests.meta.schemas import validate
 
 STEADY = """\
 version: 1
@@ -47,6 +48,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
 def test_solve_finds_the_fleet_and_shows_its_neighbour(steady: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("solve", steady, "--zones", "any") == 0
     document = said(capsys)
+    validate("solve", document)
     evaluated = document["evaluated"]
     assert isinstance(evaluated, list)
     met = {row["n"]: row["met"] for row in evaluated}
@@ -72,6 +74,7 @@ def test_sweep_has_a_row_for_each_point_and_remembers_them(
     words = ("sweep", steady, "groups.erp.agents.count=2,4", "--replications", 3)
     assert call(*words, cache=tmp_path / "cache") == 3
     first = said(capsys)
+    validate("sweep", first)
     points = first["points"]
     assert isinstance(points, list)
     assert [point["changes"] for point in points] == [
@@ -90,8 +93,12 @@ def test_compare_sees_what_a_faster_agent_changes(
     faster = tmp_path / "faster.yaml"
     faster.write_text(STEADY.replace("slots: 2", "slots: 2, speed: 1.2"))
     assert call("compare", steady, faster, "--replications", 4) == 0
-    figures = said(capsys)["figures"]
+    document = said(capsys)
+    validate("compare", document)
+    figures, days = document["figures"], document["days"]
     assert isinstance(figures, dict)
+    assert isinstance(days, dict)
+    assert sum(days["orders.latency.mean"]) / 4 == pytest.approx(figures["orders.latency.mean"]["difference"])
     assert figures["orders.latency.mean"]["clear"]
     assert figures["orders.latency.mean"]["difference"] < 0
     assert figures["orders.arrived"]["difference"] == 0
@@ -105,7 +112,7 @@ def test_compare_sees_what_a_faster_agent_changes(
         (("sweep", "FILE", "groups.erp.agents.count=-3"), "count"),
         (("solve", "FILE", "--group", "crm"), "one of: erp"),
         (("solve", "NONE"), "none.yaml"),
-        (("verify", "Q99"), "no case Q99"),
+        (("verify", "Q99"), "there is no case `Q99`; "),
     ],
     ids=["key", "axis", "value", "group", "file", "case"],
 )
@@ -128,6 +135,7 @@ def test_sweep_refuses_an_objective_that_names_nothing(steady: Path, capsys: pyt
 def test_verify_says_the_truth_beside_the_simulation(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("verify", "E02", "--seed", 3) == 0
     document = said(capsys)
+    validate("verify", document)
     cases = document["cases"]
     assert isinstance(cases, list)
     assert [(row["id"], row["figure"], row["pass"]) for row in cases] == [("E02", "max_minus_min", True)]

@@ -41,3 +41,12 @@ def test_histogram_of_nothing_and_of_zeros_is_zero() -> None:
 def test_share_above_is_right_to_within_a_bucket() -> None:
     values = np.random.default_rng(3).exponential(1.0, 100_000)
     assert of(values).share_above(2.0) == pytest.approx((values > 2.0).mean(), abs=0.005)
+
+
+def test_values_that_are_infinite_move_the_quantiles_and_are_the_last_of_them() -> None:
+    seen = Histogram()
+    seen.add(np.full(98, 0.5))
+    assert seen.quantile(0.98, never=2) == pytest.approx(0.5, rel=0.01)
+    assert seen.quantile(0.99, never=2) == float("inf")
+    assert seen.quantile(0.99, never=0) == pytest.approx(0.5, rel=0.01)
+    assert Histogram().quantile(0.5, never=1) == float("inf")

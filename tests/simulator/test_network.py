@@ -45,7 +45,29 @@ def test_frames_of_a_stream_arrive_late_and_in_order() -> None:
 
 def test_zones_have_delays_of_their_own() -> None:
     bench = Bench(**{"other-zone": "30 ms"})
-    assert next(bench.network.line("zone-b", 2).delays) == 30_000
+    line = bench.network.line("zone-b", 2)
+    assert (next(line.delays_up), next(line.delays_down)) == (30_000, 30_000)
+
+
+def test_lost_frame_is_sent_again_later_and_holds_up_what_comes_behind_it() -> None:
+    bench = Bench(**{"same-zone": "10 ms"})
+    bench.line.lose(0.3, up=True, down=False)
+    bench.send(*range(2_000))
+    bench.clock.run(until=600_000_000)
+    assert [number for _, number in bench.arrived] == list(range(2_000))
+    delays = [next(bench.line.delays_up) for _ in range(20_000)]
+    # Sent k times again with the chance 0.7 * 0.3^k, after 200 ms, 600 ms, 1.4 s in all.
+    for resent, wait_us in enumerate((10_000, 210_000, 610_000)):
+        assert abs(delays.count(wait_us) / 20_000 - 0.7 * 0.3**resent) < 0.02
+    assert {next(bench.line.delays_down) for _ in range(100)} == {10_000}
+
+
+def test_line_is_as_before_when_its_losses_are_over() -> None:
+    bench = Bench(**{"same-zone": "10 ms"}, loss="20 %")
+    bench.line.lose(0.3, up=True, down=True)
+    bench.line.keep(0.3, up=True, down=True)
+    bench.line.keep(0.2, up=True, down=True)
+    assert {next(bench.line.delays_up) for _ in range(100)} == {10_000}
 
 
 def test_frames_wait_while_the_line_is_cut_and_leave_when_it_heals() -> None:

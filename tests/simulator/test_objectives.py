@@ -1,5 +1,7 @@
 """What is asked, and the three answers: met, missed, not precise enough."""
 
+from math import inf
+
 import pytest
 
 from simulator.objectives import (
@@ -65,6 +67,13 @@ def test_equality_is_a_claim_about_every_replication() -> None:
     assert parse("lost == 0").judge([0.0] * 20).verdict == Verdict.MET
     assert parse("lost == 0").judge([0.0] * 19 + [1.0]).verdict == Verdict.MISSED
     assert parse("lost == 0").judge([0.0]).verdict == Verdict.MET
+
+
+def test_time_that_jobs_never_took_misses_and_says_why() -> None:
+    judged = parse("orders.latency.p99 < 2 s").judge([1.4, inf, 1.5])
+    assert judged.verdict == Verdict.MISSED
+    assert judged.fact == "orders.latency.p99 is never (some jobs were not over when the run was), asked < 2 s"
+    assert judged.seen.is_precise(0.05)  # no further day makes it finite
 
 
 def test_margin_is_a_share_of_the_bound_and_negative_outside() -> None:

@@ -47,6 +47,21 @@ def test_change_is_refused_when_it_names_nothing_or_does_not_fit(path: str, valu
         ([{"at": "5 s", "crash": "all", "hang": "all", "for": "5 s"}], "one thing"),
         ([{"at": "5 s", "crsh": "all", "for": "5 s"}], "did you mean `crash`"),
         ([{"at": f"{at} s", "crash": "all", "for": "5 s"} for at in (5, 8)], "before the one before has ended"),
+        (
+            [{"at": f"{at} s", "hang": who, "for": "5 s"} for at, who in ((5, "all"), (8, "erp/2"))],
+            r"fault 2 \(hang erp/2\).*`hang all`, until 10 s",
+        ),
+        (
+            [{"at": "5 s", "broker-crash": True, "for": "5 s"}, {"at": "8 s", "store-outage": True, "for": "5 s"}],
+            "`broker-crash`, until 10 s",
+        ),
+        ([{"heartbeat-loss": "5 %"}, {"at": "8 s", "heartbeat-loss": "9 %"}], "until inf s"),
+        (
+            [{"at": f"{at} s", "rolling-upgrade": "erp", "each": "5 s", "batch": 2} for at in (5, 15)],
+            "`rolling-upgrade erp`, until 20 s",
+        ),
+        ([{"at": "5 s", "loss": "all", "share": "60 %", "for": "5 s"}], "less than or equal to 0.5"),
+        ([{"at": "5 s", "loss": "erp/7", "share": "6 %", "for": "5 s"}], "has agents 1 to 6"),
     ],
 )
 def test_fault_is_refused_in_words(faults: list[dict[str, Any]], says: str) -> None:
@@ -54,9 +69,19 @@ def test_fault_is_refused_in_words(faults: list[dict[str, Any]], says: str) -> N
         scenario(faults=faults)
 
 
-def test_fault_of_the_network_is_refused_where_there_is_none() -> None:
+@pytest.mark.parametrize("kind", ["partition", "hang", "delay", "loss"])
+def test_fault_of_the_network_is_refused_where_there_is_none(kind: str) -> None:
+    fault = {"at": "5 s", kind: "all", "for": "5 s"}
+    more: dict[str, dict[str, str]] = {"delay": {"by": "1 s"}, "loss": {"share": "5 %"}}
     with pytest.raises(ValidationError, match="needs a network"):
-        scenario(fidelity="exact", faults=[{"at": "5 s", "partition": "all", "for": "5 s"}])
+        scenario(fidelity="exact", faults=[fault | more.get(kind, {})])
+
+
+@pytest.mark.parametrize("fidelity", ["exact", "network"])
+@pytest.mark.parametrize("kind", ["store-stall", "store-outage"])
+def test_fault_of_the_store_is_refused_where_commits_cost_nothing(kind: str, fidelity: str) -> None:
+    with pytest.raises(ValidationError, match="needs a store"):
+        scenario(fidelity=fidelity, faults=[{"at": "5 s", kind: True, "for": "5 s"}])
 
 
 def test_scenario_refuses_work_for_a_group_that_is_not_there_and_names_used_twice() -> None:

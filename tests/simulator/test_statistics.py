@@ -184,3 +184,17 @@ def test_growth_accepts_a_busy_queue() -> None:
     for seed in range(10):
         assert not growth_of([queue_backlog(0.9, 2000.0, seed)]).is_unstable
     assert not growth_of([(0.0, 0, 0.0)]).is_unstable
+
+
+def test_growth_takes_replications_that_differ_by_bursts_at_their_word() -> None:
+    """Half an hour at 7.6 jobs a second with bursts of minutes: now and then a replication ends in one."""
+    ends = [5.43, 0.01, 4.1, -0.02, 0.6, 0.0, 2.7, -0.4]
+    for n in range(2, len(ends) + 1):
+        assert not growth_of([(growth, 13_700, 1_800.0) for growth in ends[:n]]).is_unstable
+    # Runs that begin in the quiet end in a burst more often than they begin in one: however many, the mean is above 0.
+    many = growth_of([(growth, 13_700, 1_800.0) for growth in ends * 15])
+    assert many.low_per_s > 1
+    assert not many.is_unstable
+    overloaded = growth_of([(growth, 13_700, 1_800.0) for growth in (2.1, 3.4, 2.8, 1.9)])
+    assert overloaded.spread_per_s > 3 * overloaded.noise_per_s
+    assert overloaded.is_unstable

@@ -221,6 +221,7 @@ def fault(*faults: dict[str, Any], **parts: Any) -> Run:
 def test_crash_is_noticed_at_once_and_its_jobs_run_elsewhere_after_the_grace() -> None:
     seen = fault({"at": "30 s", "crash": "erp/1-2", "for": "20 s"})
     assert seen.figures["failover.detect.count"] > 0
+    assert seen.figures["failover.detect.max"] < 0.1
     assert 2.0 <= seen.figures["failover.restart.mean"] < 2.1
     assert seen.figures["erp.up.mean"] == pytest.approx(6 - 2 * 20 / 60, abs=0.05)
     assert [phase.name for phase in seen.phases] == ["before", "crash erp/1-2", "after crash erp/1-2"]
@@ -228,7 +229,11 @@ def test_crash_is_noticed_at_once_and_its_jobs_run_elsewhere_after_the_grace() -
 
 def test_zone_without_power_is_noticed_within_a_lease() -> None:
     seen = fault({"at": "30 s", "zone-down": "zone-b", "for": "20 s"})
-    assert 4.0 < seen.figures["failover.detect.mean"] <= seen.figures["failover.detect.max"] < SILENT
+    steps = [seen.figures[f"failover.{step}.mean"] for step in ("detect", "decide", "reassign", "restart")]
+    assert 3.0 < steps[0] < 7.0  # suspected before the lease is over
+    assert steps[1] > 4.0
+    assert steps == sorted(steps)
+    assert seen.figures["failover.decide.max"] < SILENT
     assert seen.phases[1].figures["orders.latency.p99"] > seen.phases[0].figures["orders.latency.p99"]
 
 
@@ -409,6 +414,26 @@ def test_unfinished_jobs_are_counted_when_the_time_to_finish_is_over() -> None:
     assert seen.figures["unfinished"] > 400
     assert seen.figures["lost"] == 0
     assert seen.figures["backlog.drain"] == float("inf")
+
+
+def test_jobs_that_never_end_take_for_ever_and_wait_for_ever_unless_they_began() -> None:
+    dead = {"at": "58 s", "crash": "erp", "for": "2 h"}
+    seen = play(faults=[dead], horizon={"settle": 0, "run": "60 s", "finish": "20 s"}).figures
+    share = seen["unfinished"] / seen["orders.arrived"]
+    assert 0.01 < share < 0.1
+    assert seen["orders.latency.p50"] < 0.5
+    assert seen["orders.latency.p99"] == seen["orders.latency.mean"] == seen["orders.wait.p999"] == float("inf")
+    begun = play(duration="1 h", arrivals={"even": "0.1/s"}, horizon={"run": "60 s", "finish": "1 s"}).figures
+    assert begun["orders.latency.p50"] == float("inf")
+    assert begun["orders.wait.max"] < 0.1
+
+
+def test_settling_counts_nowhere() -> None:
+    crash = {"at": "20 s", "crash": "all", "for": "2 s"}
+    settled = play(settle="40 s", run="10 s", faults=[crash]).figures
+    for name in ("failover.detect.count", "failover.restart.count", "wasted.seconds", "overlapped"):
+        assert settled[name] == 0, name
+    assert play(settle="10 s", run="40 s", faults=[crash]).figures["failover.restart.count"] > 0
 
 
 def test_cost_is_that_of_the_agents_that_were_there() -> None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 class ToyScenario(BaseModel):
     """A first-come queue with one server. `interrupt_at` sends Ctrl-C to this process in that
-    replication, `interrupt_parent_at` to the one that started this one.
+    replication, `interrupt_parent_at` to the one that started this one (or to `driver_pid`).
     """
 
     rate: float = 0.5
@@ -27,6 +27,7 @@ class ToyScenario(BaseModel):
     jobs: int = 2000
     interrupt_at: int = -1
     interrupt_parent_at: int = -1
+    driver_pid: int = 0
     journal: str = ""
 
 
@@ -48,7 +49,7 @@ def queue(scenario: BaseModel, /, *, seed: int, replication: int, changes: Mappi
     if replication == toy.interrupt_at:
         signal.raise_signal(signal.SIGINT)
     if replication == toy.interrupt_parent_at:
-        os.kill(os.getppid(), signal.SIGINT)
+        os.kill(toy.driver_pid or os.getppid(), signal.SIGINT)
         signal.pause()  # busy until its parent ends it
     arrivals, work = (
         np.random.Generator(np.random.PCG64DXSM(np.random.SeedSequence(seed, spawn_key=(replication, stream))))

@@ -122,6 +122,38 @@ GROUP_MODE_SPILL: GroupMode.ValueType  # 3
 """To the lowest rank first; what it has no room for goes to the next one."""
 Global___GroupMode: _TypeAlias = GroupMode  # noqa: Y015
 
+class _GroupPlacing:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GroupPlacingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_GroupPlacing.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    GROUP_PLACING_UNSPECIFIED: _GroupPlacing.ValueType  # 0
+    """As LEAST_LOADED."""
+    GROUP_PLACING_LEAST_LOADED: _GroupPlacing.ValueType  # 1
+    """The one with the lowest load (attempts held by slots), of equals the one that was assigned longest ago."""
+    GROUP_PLACING_ROUND_ROBIN: _GroupPlacing.ValueType  # 2
+    """The one that was assigned longest ago, whatever it holds."""
+    GROUP_PLACING_RANDOM: _GroupPlacing.ValueType  # 3
+    """Any, drawn at random."""
+    GROUP_PLACING_POWER_OF_D: _GroupPlacing.ValueType  # 4
+    """The least loaded of `placing_choices` that are drawn at random."""
+
+class GroupPlacing(_GroupPlacing, metaclass=_GroupPlacingEnumTypeWrapper):
+    """Which of the agents that may take a job and have room gets it. Ranks come first, where the mode goes by rank."""
+
+GROUP_PLACING_UNSPECIFIED: GroupPlacing.ValueType  # 0
+"""As LEAST_LOADED."""
+GROUP_PLACING_LEAST_LOADED: GroupPlacing.ValueType  # 1
+"""The one with the lowest load (attempts held by slots), of equals the one that was assigned longest ago."""
+GROUP_PLACING_ROUND_ROBIN: GroupPlacing.ValueType  # 2
+"""The one that was assigned longest ago, whatever it holds."""
+GROUP_PLACING_RANDOM: GroupPlacing.ValueType  # 3
+"""Any, drawn at random."""
+GROUP_PLACING_POWER_OF_D: GroupPlacing.ValueType  # 4
+"""The least loaded of `placing_choices` that are drawn at random."""
+Global___GroupPlacing: _TypeAlias = GroupPlacing  # noqa: Y015
+
 class _AgentStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -295,10 +327,15 @@ class CreateOrganizationRequest(_message.Message):
     ORGANIZATION_ID_FIELD_NUMBER: _builtins.int
     ORGANIZATION_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     organization_id: _builtins.str
     """The last part of the name, for ever. Empty: derived from the display name."""
     validate_only: _builtins.bool
     """Check only; nothing is created."""
+    request_id: _builtins.str
+    """AIP-155, a UUID of the caller's: the same request again within a week makes nothing and is answered with what it
+    made; another request with the same id is refused, reason REQUEST_ID_REUSED.
+    """
     @_builtins.property
     def organization(self) -> Global___Organization: ...
     def __init__(
@@ -307,10 +344,11 @@ class CreateOrganizationRequest(_message.Message):
         organization_id: _builtins.str = ...,
         organization: Global___Organization | None = ...,
         validate_only: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["organization", b"organization"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization", b"organization", "organization_id", b"organization_id", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["organization", b"organization", "organization_id", b"organization_id", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -561,12 +599,17 @@ class CreateEnvironmentRequest(_message.Message):
     ENVIRONMENT_ID_FIELD_NUMBER: _builtins.int
     ENVIRONMENT_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`organizations/{organization}`."""
     environment_id: _builtins.str
     """The last part of the name, for ever. Empty: derived from the display name."""
     validate_only: _builtins.bool
     """Check only; nothing is created."""
+    request_id: _builtins.str
+    """AIP-155, a UUID of the caller's: the same request again within a week makes nothing and is answered with what it
+    made; another request with the same id is refused, reason REQUEST_ID_REUSED.
+    """
     @_builtins.property
     def environment(self) -> Global___Environment: ...
     def __init__(
@@ -576,10 +619,11 @@ class CreateEnvironmentRequest(_message.Message):
         environment_id: _builtins.str = ...,
         environment: Global___Environment | None = ...,
         validate_only: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "environment_id", b"environment_id", "parent", b"parent", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["environment", b"environment", "environment_id", b"environment_id", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -760,7 +804,9 @@ Global___DeleteEnvironmentResponse: _TypeAlias = DeleteEnvironmentResponse  # no
 
 @_typing.final
 class GroupPolicy(_message.Message):
-    """How a group treats its jobs. What is not set is the broker's setting."""
+    """How a group treats its jobs. What is not set is the broker's setting; what the settings say of an operation comes
+    before what the group says. Times and budgets are for jobs that are accepted from now on.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -771,13 +817,19 @@ class GroupPolicy(_message.Message):
     QUEUE_JOBS_MAX_FIELD_NUMBER: _builtins.int
     QUEUE_BYTES_MAX_FIELD_NUMBER: _builtins.int
     CANCEL_GRACE_FIELD_NUMBER: _builtins.int
+    PLACING_FIELD_NUMBER: _builtins.int
+    PLACING_CHOICES_FIELD_NUMBER: _builtins.int
     attempts_max: _builtins.int
     """Retryable failures after which a job is dead."""
     prefetch: _builtins.float
-    """Attempts given ahead for each slot: an agent holds at most slots x (1 + prefetch)."""
+    """Attempts given ahead for each slot: an agent holds at most slots x (1 + prefetch). Not served yet."""
     queue_jobs_max: _builtins.int
     """Bounds of what waits. At a bound submissions are refused with RESOURCE_EXHAUSTED."""
     queue_bytes_max: _builtins.int
+    """At most what the store can keep: 2^63 - 1."""
+    placing: Global___GroupPlacing.ValueType
+    placing_choices: _builtins.int
+    """How many agents POWER_OF_D draws and compares; not set: 2."""
     @_builtins.property
     def backoff_first(self) -> _duration_pb2.Duration:
         """Wait before the first retry; it doubles with each failure up to `backoff_max`."""
@@ -798,13 +850,17 @@ class GroupPolicy(_message.Message):
         queue_jobs_max: _builtins.int | None = ...,
         queue_bytes_max: _builtins.int | None = ...,
         cancel_grace: _duration_pb2.Duration | None = ...,
+        placing: Global___GroupPlacing.ValueType = ...,
+        placing_choices: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempts_max", b"_attempts_max", "_prefetch", b"_prefetch", "_queue_bytes_max", b"_queue_bytes_max", "_queue_jobs_max", b"_queue_jobs_max", "attempts_max", b"attempts_max", "backoff_first", b"backoff_first", "backoff_max", b"backoff_max", "cancel_grace", b"cancel_grace", "prefetch", b"prefetch", "queue_bytes_max", b"queue_bytes_max", "queue_jobs_max", b"queue_jobs_max"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_attempts_max", b"_attempts_max", "_placing_choices", b"_placing_choices", "_prefetch", b"_prefetch", "_queue_bytes_max", b"_queue_bytes_max", "_queue_jobs_max", b"_queue_jobs_max", "attempts_max", b"attempts_max", "backoff_first", b"backoff_first", "backoff_max", b"backoff_max", "cancel_grace", b"cancel_grace", "placing_choices", b"placing_choices", "prefetch", b"prefetch", "queue_bytes_max", b"queue_bytes_max", "queue_jobs_max", b"queue_jobs_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempts_max", b"_attempts_max", "_prefetch", b"_prefetch", "_queue_bytes_max", b"_queue_bytes_max", "_queue_jobs_max", b"_queue_jobs_max", "attempts_max", b"attempts_max", "backoff_first", b"backoff_first", "backoff_max", b"backoff_max", "cancel_grace", b"cancel_grace", "prefetch", b"prefetch", "queue_bytes_max", b"queue_bytes_max", "queue_jobs_max", b"queue_jobs_max"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_attempts_max", b"_attempts_max", "_placing_choices", b"_placing_choices", "_prefetch", b"_prefetch", "_queue_bytes_max", b"_queue_bytes_max", "_queue_jobs_max", b"_queue_jobs_max", "attempts_max", b"attempts_max", "backoff_first", b"backoff_first", "backoff_max", b"backoff_max", "cancel_grace", b"cancel_grace", "placing", b"placing", "placing_choices", b"placing_choices", "prefetch", b"prefetch", "queue_bytes_max", b"queue_bytes_max", "queue_jobs_max", b"queue_jobs_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__attempts_max: _TypeAlias = _typing.Literal["attempts_max"]  # noqa: Y015
     _WhichOneofArgType__attempts_max: _TypeAlias = _typing.Literal["_attempts_max", b"_attempts_max"]  # noqa: Y015
+    _WhichOneofReturnType__placing_choices: _TypeAlias = _typing.Literal["placing_choices"]  # noqa: Y015
+    _WhichOneofArgType__placing_choices: _TypeAlias = _typing.Literal["_placing_choices", b"_placing_choices"]  # noqa: Y015
     _WhichOneofReturnType__prefetch: _TypeAlias = _typing.Literal["prefetch"]  # noqa: Y015
     _WhichOneofArgType__prefetch: _TypeAlias = _typing.Literal["_prefetch", b"_prefetch"]  # noqa: Y015
     _WhichOneofReturnType__queue_bytes_max: _TypeAlias = _typing.Literal["queue_bytes_max"]  # noqa: Y015
@@ -813,6 +869,8 @@ class GroupPolicy(_message.Message):
     _WhichOneofArgType__queue_jobs_max: _TypeAlias = _typing.Literal["_queue_jobs_max", b"_queue_jobs_max"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__attempts_max) -> _WhichOneofReturnType__attempts_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__placing_choices) -> _WhichOneofReturnType__placing_choices | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prefetch) -> _WhichOneofReturnType__prefetch | None: ...
     @_typing.overload
@@ -950,12 +1008,17 @@ class CreateGroupRequest(_message.Message):
     GROUP_ID_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`organizations/{organization}`."""
     group_id: _builtins.str
     """The last part of the name, for ever. Empty: derived from the display name."""
     validate_only: _builtins.bool
     """Check only; nothing is created."""
+    request_id: _builtins.str
+    """AIP-155, a UUID of the caller's: the same request again within a week makes nothing and is answered with what it
+    made; another request with the same id is refused, reason REQUEST_ID_REUSED.
+    """
     @_builtins.property
     def group(self) -> Global___Group: ...
     def __init__(
@@ -965,10 +1028,11 @@ class CreateGroupRequest(_message.Message):
         group_id: _builtins.str = ...,
         group: Global___Group | None = ...,
         validate_only: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["group", b"group"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "group_id", b"group_id", "parent", b"parent", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["group", b"group", "group_id", b"group_id", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1011,13 +1075,14 @@ class ListGroupsRequest(_message.Message):
     """`next_page_token` of the page before; the other fields must be as they were then."""
     filter: _builtins.str
     """AIP-160 subset: `=`, `!=`, `:` (contains), joined by AND, on
-    name, display_name, description, kind, status, central_logging, mode, inactive_jobs, environments, warnings.
+    name, display_name, description, kind, status, central_logging, mode, placing, inactive_jobs, environments,
+    warnings.
     A word alone is searched for in the last part of the name, in display_name and description.
     """
     order_by: _builtins.str
     """AIP-132: fields, each with an optional ` desc`, separated by commas; empty values last, ties by name. On
-    name, display_name, description, kind, central_logging, status, mode, agents_active, agents_total, jobs_waiting,
-    jobs_running, created_at.
+    name, display_name, description, kind, central_logging, status, mode, placing, agents_active, agents_total,
+    jobs_waiting, jobs_running, created_at.
     """
     def __init__(
         self,
@@ -1079,7 +1144,9 @@ class UpdateGroupRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """AIP-134: fields to change; empty: those that are set; `*`: all, so that what is not set is cleared."""
+        """AIP-134: fields to change, also one of the policy (`policy.placing`); empty: those that are set; `*`: all, so that
+        what is not set is cleared.
+        """
 
     def __init__(
         self,
@@ -1233,6 +1300,7 @@ class Agent(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     RANK_FIELD_NUMBER: _builtins.int
     STATUS_SYNONYMS_FIELD_NUMBER: _builtins.int
+    STUCK_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """`organizations/{organization}/groups/{group}/agents/{agent}`. Set by the broker at creation, then fixed."""
     display_name: _builtins.str
@@ -1269,6 +1337,8 @@ class Agent(_message.Message):
     """Changes with each change that a person made. Given back in an update, it refuses to overwrite a newer state."""
     rank: _builtins.int
     """Its place among the agents of the group where the mode goes by rank: lower is earlier."""
+    stuck: _builtins.int
+    """Output only. Handlers that were told to stop and run on: each keeps its slot until it ends or the process does."""
     @_builtins.property
     def operations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Output only. What it can run."""
@@ -1335,10 +1405,11 @@ class Agent(_message.Message):
         etag: _builtins.str = ...,
         rank: _builtins.int = ...,
         status_synonyms: _abc.Iterable[_builtins.str] | None = ...,
+        stuck: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["connected_at", b"connected_at", "created_at", b"created_at", "drain", b"drain", "last_heard_at", b"last_heard_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "connected_at", b"connected_at", "created_at", b"created_at", "description", b"description", "disabled_reason", b"disabled_reason", "display_name", b"display_name", "drain", b"drain", "etag", b"etag", "host", b"host", "ip", b"ip", "labels", b"labels", "last_heard_at", b"last_heard_at", "live", b"live", "name", b"name", "operations", b"operations", "operator_labels", b"operator_labels", "os", b"os", "peer", b"peer", "pid", b"pid", "rank", b"rank", "slots", b"slots", "started_at", b"started_at", "status", b"status", "status_synonyms", b"status_synonyms", "time_zone", b"time_zone", "user", b"user", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "connected_at", b"connected_at", "created_at", b"created_at", "description", b"description", "disabled_reason", b"disabled_reason", "display_name", b"display_name", "drain", b"drain", "etag", b"etag", "host", b"host", "ip", b"ip", "labels", b"labels", "last_heard_at", b"last_heard_at", "live", b"live", "name", b"name", "operations", b"operations", "operator_labels", b"operator_labels", "os", b"os", "peer", b"peer", "pid", b"pid", "rank", b"rank", "slots", b"slots", "started_at", b"started_at", "status", b"status", "status_synonyms", b"status_synonyms", "stuck", b"stuck", "time_zone", b"time_zone", "user", b"user", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1396,12 +1467,17 @@ class CreateAgentRequest(_message.Message):
     AGENT_ID_FIELD_NUMBER: _builtins.int
     AGENT_FIELD_NUMBER: _builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
     """`organizations/{organization}/groups/{group}`."""
     agent_id: _builtins.str
     """The last part of the name, for ever. Empty: derived from the display name."""
     validate_only: _builtins.bool
     """Check only; nothing is created."""
+    request_id: _builtins.str
+    """AIP-155, a UUID of the caller's: the same request again within a week makes nothing and is answered with what it
+    made; another request with the same id is refused, reason REQUEST_ID_REUSED.
+    """
     @_builtins.property
     def agent(self) -> Global___Agent: ...
     def __init__(
@@ -1411,10 +1487,11 @@ class CreateAgentRequest(_message.Message):
         agent_id: _builtins.str = ...,
         agent: Global___Agent | None = ...,
         validate_only: _builtins.bool = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_id", b"agent_id", "parent", b"parent", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_id", b"agent_id", "parent", b"parent", "request_id", b"request_id", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1821,12 +1898,15 @@ class HeldAttempt(_message.Message):
     STATE_FIELD_NUMBER: _builtins.int
     ASSIGNED_AT_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
+    IS_STUCK_FIELD_NUMBER: _builtins.int
     job: _builtins.str
     """`organizations/{organization}/jobs/{job_id}`."""
     job_key: _builtins.int
     attempt: _builtins.int
     operation: _builtins.str
     state: Global___AttemptState.ValueType
+    is_stuck: _builtins.bool
+    """Its handler was told to stop and runs on, as the agent says."""
     @_builtins.property
     def assigned_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -1843,10 +1923,11 @@ class HeldAttempt(_message.Message):
         state: Global___AttemptState.ValueType = ...,
         assigned_at: _timestamp_pb2.Timestamp | None = ...,
         started_at: _timestamp_pb2.Timestamp | None = ...,
+        is_stuck: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["assigned_at", b"assigned_at", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned_at", b"assigned_at", "attempt", b"attempt", "job", b"job", "job_key", b"job_key", "operation", b"operation", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigned_at", b"assigned_at", "attempt", b"attempt", "is_stuck", b"is_stuck", "job", b"job", "job_key", b"job_key", "operation", b"operation", "started_at", b"started_at", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

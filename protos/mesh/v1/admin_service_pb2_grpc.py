@@ -298,7 +298,7 @@ class AdminServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateAgent(self, request, context):
-        """Change an agent. Its words only while it does not run, its rank at any time.
+        """Change an agent. Its words only while it does not run, its rank and its labels at any time.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -75,7 +75,7 @@ class AdminServiceStub:
     ListAgents: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.ListAgentsRequest, _admin_service_pb2.ListAgentsResponse]
     """Agents of a group, or of all groups."""
     UpdateAgent: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateAgentRequest, _admin_service_pb2.Agent]
-    """Change an agent. Its words only while it does not run, its rank at any time."""
+    """Change an agent. Its words only while it does not run, its rank and its labels at any time."""
     DeleteAgent: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteAgentRequest, _admin_service_pb2.DeleteAgentResponse]
     """Remove an agent that does not run: what it still says is refused, its name is free."""
     DrainAgent: _grpc.UnaryUnaryMultiCallable[_admin_service_pb2.DrainAgentRequest, _admin_service_pb2.Agent]
@@ -135,7 +135,7 @@ class AdminServiceAsyncStub(AdminServiceStub):
     ListAgents: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.ListAgentsRequest, _admin_service_pb2.ListAgentsResponse]  # type: ignore[assignment]
     """Agents of a group, or of all groups."""
     UpdateAgent: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.UpdateAgentRequest, _admin_service_pb2.Agent]  # type: ignore[assignment]
-    """Change an agent. Its words only while it does not run, its rank at any time."""
+    """Change an agent. Its words only while it does not run, its rank and its labels at any time."""
     DeleteAgent: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DeleteAgentRequest, _admin_service_pb2.DeleteAgentResponse]  # type: ignore[assignment]
     """Remove an agent that does not run: what it still says is refused, its name is free."""
     DrainAgent: _aio.UnaryUnaryMultiCallable[_admin_service_pb2.DrainAgentRequest, _admin_service_pb2.Agent]  # type: ignore[assignment]
@@ -287,7 +287,7 @@ class AdminServiceServicer:
         request: _admin_service_pb2.UpdateAgentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_admin_service_pb2.Agent, _abc.Awaitable[_admin_service_pb2.Agent]]:
-        """Change an agent. Its words only while it does not run, its rank at any time."""
+        """Change an agent. Its words only while it does not run, its rank and its labels at any time."""
 
     def DeleteAgent(
         self,

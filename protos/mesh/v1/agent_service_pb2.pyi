@@ -95,6 +95,8 @@ class _RejectCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RejectCode
     REJECT_CODE_QUARANTINED: _RejectCode.ValueType  # 12
     REJECT_CODE_MALFORMED_HELLO: _RejectCode.ValueType  # 13
     REJECT_CODE_STOPPING: _RejectCode.ValueType  # 14
+    REJECT_CODE_WRONG_MESH: _RejectCode.ValueType  # 15
+    """The agent has something in hand that is another mesh's."""
 
 class RejectCode(_RejectCode, metaclass=_RejectCodeEnumTypeWrapper):
     """Why a session does not come about."""
@@ -114,6 +116,8 @@ REJECT_CODE_EXPIRED: RejectCode.ValueType  # 11
 REJECT_CODE_QUARANTINED: RejectCode.ValueType  # 12
 REJECT_CODE_MALFORMED_HELLO: RejectCode.ValueType  # 13
 REJECT_CODE_STOPPING: RejectCode.ValueType  # 14
+REJECT_CODE_WRONG_MESH: RejectCode.ValueType  # 15
+"""The agent has something in hand that is another mesh's."""
 Global___RejectCode: _TypeAlias = RejectCode  # noqa: Y015
 
 class _CancelReason:
@@ -153,6 +157,32 @@ CANCEL_REASON_AGENT_DISABLED: CancelReason.ValueType  # 8
 CANCEL_REASON_AGENT_REMOVED: CancelReason.ValueType  # 9
 CANCEL_REASON_GROUP_REMOVED: CancelReason.ValueType  # 10
 Global___CancelReason: _TypeAlias = CancelReason  # noqa: Y015
+
+class _OnLoss:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnLossEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnLoss.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_LOSS_UNSPECIFIED: _OnLoss.ValueType  # 0
+    """As RETRY."""
+    ON_LOSS_RETRY: _OnLoss.ValueType  # 1
+    """It runs again."""
+    ON_LOSS_FAIL: _OnLoss.ValueType  # 2
+    ON_LOSS_HOLD: _OnLoss.ValueType  # 3
+    """It is held: a person decides."""
+
+class OnLoss(_OnLoss, metaclass=_OnLossEnumTypeWrapper):
+    """What becomes of a job whose agent is lost."""
+
+ON_LOSS_UNSPECIFIED: OnLoss.ValueType  # 0
+"""As RETRY."""
+ON_LOSS_RETRY: OnLoss.ValueType  # 1
+"""It runs again."""
+ON_LOSS_FAIL: OnLoss.ValueType  # 2
+ON_LOSS_HOLD: OnLoss.ValueType  # 3
+"""It is held: a person decides."""
+Global___OnLoss: _TypeAlias = OnLoss  # noqa: Y015
 
 class _DrainMode:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -335,6 +365,7 @@ class Hello(_message.Message):
     TIME_ZONE_FIELD_NUMBER: _builtins.int
     PREVIOUS_ATTEMPTS_FIELD_NUMBER: _builtins.int
     CONFIG_VERSION_FIELD_NUMBER: _builtins.int
+    MESH_ID_FIELD_NUMBER: _builtins.int
     incarnation_id: _builtins.bytes
     """Made once by each agent process; a new process is a new incarnation."""
     connect_seq: _builtins.int
@@ -354,6 +385,8 @@ class Hello(_message.Message):
     """Connects that failed since the last session."""
     config_version: _builtins.int
     """The version of remote configuration that runs."""
+    mesh_id: _builtins.str
+    """`mesh_id` of the last Welcome; empty before the first. With something in hand the agent is let in there only."""
     @_builtins.property
     def operations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -398,10 +431,11 @@ class Hello(_message.Message):
         time_zone: _builtins.str = ...,
         previous_attempts: _builtins.int = ...,
         config_version: _builtins.int = ...,
+        mesh_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "held", b"held", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "config_version", b"config_version", "connect_seq", b"connect_seq", "features", b"features", "held", b"held", "host", b"host", "incarnation_id", b"incarnation_id", "ip", b"ip", "labels", b"labels", "operations", b"operations", "os", b"os", "outcomes", b"outcomes", "pid", b"pid", "previous_attempts", b"previous_attempts", "slots", b"slots", "started_at", b"started_at", "time_zone", b"time_zone", "user", b"user", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "config_version", b"config_version", "connect_seq", b"connect_seq", "features", b"features", "held", b"held", "host", b"host", "incarnation_id", b"incarnation_id", "ip", b"ip", "labels", b"labels", "mesh_id", b"mesh_id", "operations", b"operations", "os", b"os", "outcomes", b"outcomes", "pid", b"pid", "previous_attempts", b"previous_attempts", "slots", b"slots", "started_at", b"started_at", "time_zone", b"time_zone", "user", b"user", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -443,6 +477,7 @@ class Heartbeat(_message.Message):
     CPU_FIELD_NUMBER: _builtins.int
     MEMORY_BYTES_FIELD_NUMBER: _builtins.int
     HELD_FIELD_NUMBER: _builtins.int
+    STUCK_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     cpu: _builtins.float
     """Share of one core, 1.0 is one core busy."""
@@ -453,6 +488,10 @@ class Heartbeat(_message.Message):
     def loop_lag(self) -> _duration_pb2.Duration:
         """How late the agent's own loop ran."""
 
+    @_builtins.property
+    def stuck(self) -> Global___AttemptList:
+        """Attempts whose handler was told to stop and runs on after its grace: each keeps its slot. The first 64."""
+
     def __init__(
         self,
         *,
@@ -461,10 +500,11 @@ class Heartbeat(_message.Message):
         cpu: _builtins.float = ...,
         memory_bytes: _builtins.int = ...,
         held: _builtins.int = ...,
+        stuck: Global___AttemptList | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["loop_lag", b"loop_lag"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["loop_lag", b"loop_lag", "stuck", b"stuck"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "held", b"held", "loop_lag", b"loop_lag", "memory_bytes", b"memory_bytes", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu", b"cpu", "held", b"held", "loop_lag", b"loop_lag", "memory_bytes", b"memory_bytes", "seq", b"seq", "stuck", b"stuck"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -733,11 +773,17 @@ class Welcome(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     CONFIG_VERSION_FIELD_NUMBER: _builtins.int
     CANCEL_GRACE_FIELD_NUMBER: _builtins.int
+    MESH_ID_FIELD_NUMBER: _builtins.int
+    RECOVERY_GRACE_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     """Made by the broker for this stream."""
     epoch: _builtins.int
     """The agent ignores frames of a session with a lower epoch than the highest it has seen."""
     config_version: _builtins.int
+    mesh_id: _builtins.str
+    """Which mesh this is, for ever: made with the broker's store, and that of a copy of it too. An agent that has
+    something in hand of another mesh leaves.
+    """
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration: ...
     @_builtins.property
@@ -762,6 +808,12 @@ class Welcome(_message.Message):
     def cancel_grace(self) -> _duration_pb2.Duration:
         """How long a cancelled handler may take to stop."""
 
+    @_builtins.property
+    def recovery_grace(self) -> _duration_pb2.Duration:
+        """How long after its start a broker waits for attempts to come home before it gives them to others: an agent dials
+        often enough to be back by then.
+        """
+
     def __init__(
         self,
         *,
@@ -776,10 +828,12 @@ class Welcome(_message.Message):
         features: _abc.Iterable[_builtins.str] | None = ...,
         config_version: _builtins.int = ...,
         cancel_grace: _duration_pb2.Duration | None = ...,
+        mesh_id: _builtins.str = ...,
+        recovery_grace: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace", "heartbeat_interval", b"heartbeat_interval", "idle_heartbeat_interval", b"idle_heartbeat_interval", "lease", b"lease", "lease_margin", b"lease_margin", "limits", b"limits"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace", "heartbeat_interval", b"heartbeat_interval", "idle_heartbeat_interval", b"idle_heartbeat_interval", "lease", b"lease", "lease_margin", b"lease_margin", "limits", b"limits", "recovery_grace", b"recovery_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace", "config_version", b"config_version", "epoch", b"epoch", "features", b"features", "heartbeat_interval", b"heartbeat_interval", "idle_heartbeat_interval", b"idle_heartbeat_interval", "lease", b"lease", "lease_margin", b"lease_margin", "limits", b"limits", "session_id", b"session_id", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace", "config_version", b"config_version", "epoch", b"epoch", "features", b"features", "heartbeat_interval", b"heartbeat_interval", "idle_heartbeat_interval", b"idle_heartbeat_interval", "lease", b"lease", "lease_margin", b"lease_margin", "limits", b"limits", "mesh_id", b"mesh_id", "recovery_grace", b"recovery_grace", "session_id", b"session_id", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -988,6 +1042,7 @@ class Assign(_message.Message):
     TOTAL_REMAINING_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     EXCLUSIVE_FIELD_NUMBER: _builtins.int
+    ON_LOSS_FIELD_NUMBER: _builtins.int
     job_key: _builtins.int
     job_id: _builtins.bytes
     attempt: _builtins.int
@@ -998,6 +1053,10 @@ class Assign(_message.Message):
     """The checkpoint that an earlier attempt left."""
     exclusive: _builtins.bool
     """Stop it at the end of the lease; never run it beside another attempt."""
+    on_loss: Global___OnLoss.ValueType
+    """What becomes of the job if its agent is lost. Of one that then fails or is held nobody makes up for a lost outcome:
+    the agent has it on disk before it sends it, as it does of an exclusive one.
+    """
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
@@ -1022,10 +1081,11 @@ class Assign(_message.Message):
         total_remaining: _duration_pb2.Duration | None = ...,
         checkpoint: _builtins.bytes = ...,
         exclusive: _builtins.bool = ...,
+        on_loss: Global___OnLoss.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run_timeout", b"run_timeout", "total_remaining", b"total_remaining"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "content_type", b"content_type", "exclusive", b"exclusive", "job_id", b"job_id", "job_key", b"job_key", "metadata", b"metadata", "operation", b"operation", "payload", b"payload", "run_timeout", b"run_timeout", "total_remaining", b"total_remaining"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "checkpoint", b"checkpoint", "content_type", b"content_type", "exclusive", b"exclusive", "job_id", b"job_id", "job_key", b"job_key", "metadata", b"metadata", "on_loss", b"on_loss", "operation", b"operation", "payload", b"payload", "run_timeout", b"run_timeout", "total_remaining", b"total_remaining"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

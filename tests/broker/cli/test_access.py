@@ -61,3 +61,24 @@ def test_error_of_the_broker_ends_with_the_code_of_the_convention(
     ended = mesh("jobs", "list")
     assert (ended.code, ended.out) == (exit_code, "")
     assert ended.words == f"mesh: a fact and what to do ({reason})\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["jobs", "submit", "echo", "--delay", "1", "--start-at", "1h"], "--delay and --start-at are both given"),
+        (["agents", "drain", "a1", "--then", "requeue"], "--then requeue happens at a deadline: give --deadline"),
+        (["agents", "update", "a1"], "give one of --display-name, --description, --rank"),
+        (["jobs", "submit", "Echo!"], "mesh: operation"),
+    ],
+)
+def test_refusal_speaks_of_options_and_not_of_fields(words: list[str], said: str, live_mesh: Mesh) -> None:
+    ended = live_mesh(*words)
+    assert (ended.code, said in ended.words) == (2, True), ended.words
+
+
+def test_way_out_is_in_the_organization_that_was_meant(live_mesh: Mesh) -> None:
+    made = live_mesh("organizations", "create", "acme")
+    assert "Next: mesh groups create GROUP --organization acme" in made.words
+    refused = live_mesh("jobs", "submit", "echo", "--organization", "acme")
+    assert refused.words.endswith("\nTry: mesh groups list --organization acme\n")

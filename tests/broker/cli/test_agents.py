@@ -208,3 +208,14 @@ def test_remove_of_an_agent_that_runs_is_refused_before_anybody_is_asked(mesh: M
     ended = mesh("agents", "remove", "a2")
     assert ended.code == 6
     assert "Remove agent" not in ended.words
+
+
+def test_agent_is_given_labels_and_they_are_taken_back(live_mesh: Mesh) -> None:
+    made = facts(live_mesh("agents", "add", "a1", "--rank", "2", "--label", "zone=north", "--label", "disk=ssd"))
+    assert (made["Rank"], made["Given labels"], made["Labels"]) == ("2", *2 * ("disk=ssd, zone=north",))
+    changed = facts(live_mesh("agents", "update", "a1", "--label", "zone=east"))
+    assert (changed["Rank"], changed["Given labels"]) == ("2", "zone=east")
+    assert "Given labels" not in facts(live_mesh("agents", "update", "a1", "--no-labels"))
+    for wrong in (["--label", "zone"], ["--label", "a=b", "--no-labels"], ["--label", "Zone=north"]):
+        refused = live_mesh("agents", "update", "a1", *wrong)
+        assert (refused.code, bool(refused.words)) == (2, True)

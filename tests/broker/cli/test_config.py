@@ -67,9 +67,16 @@ def test_check_takes_a_good_file_by_itself(
 ) -> None:
     monkeypatch.setenv("MESH_DISPATCH__LEASE_S", "nonsense")
     config = tmp_path / "mesh.toml"
-    config.write_text('log_level = "debug"\n[limits]\nwatchers_max = 7')
+    config.write_text('log_level = "debug"\ndev = true\n[limits]\nwatchers_max = 7')
     assert main(["config", "check", str(config)]) == 0
-    assert capsys.readouterr().err == f"{config} is good: 2 settings.\n"
+    assert capsys.readouterr().err == f"{config} is good: 3 settings.\n"
+
+
+def test_check_says_what_serve_needs_besides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "mesh.toml"
+    config.write_text('log_level = "debug"')
+    assert main(["config", "check", str(config)]) == 0
+    assert "give `mesh serve` --dev too" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,8 @@ def test_environment_is_changed_and_removed(live_mesh: Mesh) -> None:
     assert (kept.code, "name another target first" in kept.words) == (2, True)
     none = facts(live_mesh("environments", "update", "default", "--no-groups"))
     assert (none["Runs in"], "Groups" in none) == ("(no group: jobs sent to it are refused)", False)
-    live_mesh("environments", "update", "default", "--group", "second")
+    again = facts(live_mesh("environments", "update", "default", "--group", "second"))
+    assert again["Runs in"] == "second"
     asked = live_mesh("environments", "remove", "default")
     assert (asked.code, "Groups that no other one names: second." in asked.words) == (2, True)
     removed = live_mesh("environments", "remove", "default", "--yes")

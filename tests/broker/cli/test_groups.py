@@ -8,16 +8,18 @@ import pytest
 from tests.broker.cli.conftest import Mesh
 from tests.broker.cli.sheets import columns, facts
 
+PLANNED = "on (planned: nothing is collected yet)"
+
 
 def test_groups_are_listed_with_their_agents(mesh: Mesh) -> None:
     ended = mesh("groups", "list")
     assert [line.split() for line in ended.lines] == [
         [
             *("GROUP", "STATUS", "AGENTS", "WAITING", "RUNNING"),
-            *("KIND", "LOGGING", "ENVIRONMENTS", "NAME", "DESCRIPTION"),
+            *("PLACING", "KIND", "LOGGING", "ENVIRONMENTS", "NAME", "DESCRIPTION"),
         ],
-        ["default", "inactive", "0/0", "0", "0", "private", "on", "(none)", "default"],
-        ["loaders", "inactive", "0/0", "0", "0", "private", "on", "(none)", "loaders"],
+        ["default", "inactive", "0/0", "0", "0", "default", "private", "on", "(none)", "default"],
+        ["loaders", "inactive", "0/0", "0", "0", "default", "private", "on", "(none)", "loaders"],
     ]
 
 
@@ -42,7 +44,7 @@ def test_group_is_created_shown_and_created_once(mesh: Mesh) -> None:
 
 
 def test_group_logs_centrally_by_default(mesh: Mesh) -> None:
-    assert facts(mesh("groups", "create", "etl"))["Central logging"] == "on"
+    assert facts(mesh("groups", "create", "etl"))["Central logging"] == PLANNED
 
 
 @pytest.mark.parametrize("collection", ["groups", "environments", "organizations", "agents"])
@@ -55,7 +57,7 @@ def test_what_does_not_exist_ends_with_3_and_shows_the_way(collection: str, mesh
 @pytest.mark.req("R07", "R09", "R12", "R17")
 def test_group_is_made_changed_and_listed_with_all_that_was_said(live_mesh: Mesh) -> None:
     made = facts(live_mesh("groups", "create", "etl", "--mode", "spill", "--inactive-jobs", "refuse"))
-    assert (made["Mode"], made["While inactive"], made["Central logging"]) == ("spill", "jobs are refused", "on")
+    assert (made["Mode"], made["While inactive"], made["Central logging"]) == ("spill", "jobs are refused", PLANNED)
     assert made["Environments"] == "(none: jobs sent to it are refused)"
     assert made["Warning 1"].startswith("no environment names it")
     options = ["--display-name", "Load it", "--description", "Nightly", "--no-central-logging", "--mode", "balanced"]
@@ -72,7 +74,7 @@ def test_group_is_made_changed_and_listed_with_all_that_was_said(live_mesh: Mesh
 
 def test_change_of_nothing_or_of_something_older_says_what_to_do(live_mesh: Mesh) -> None:
     nothing = live_mesh("groups", "update", "default")
-    assert (nothing.code, "nothing to change: give one of display_name" in nothing.words) == (2, True)
+    assert (nothing.code, "nothing to change: give one of --display-name" in nothing.words) == (2, True)
     older = live_mesh("groups", "update", "default", "--display-name", "New", "--etag", "0123")
     assert (older.code, "has changed since it was read" in older.words) == (6, True)
 
@@ -112,3 +114,20 @@ def test_removal_of_a_group_names_what_goes_with_it_and_asks(
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
+
+
+@pytest.mark.req("R87")
+def test_group_is_told_how_to_place_and_what_it_may_hold(live_mesh: Mesh) -> None:
+    made = facts(live_mesh("groups", "create", "etl", "--placing", "power-of-d", "--placing-choices", "3"))
+    assert (made["Placing"], "Policy" in made) == ("power-of-d (3)", False)
+    limits = ["--attempts-max", "5", "--backoff-first", "0.5", "--queue-jobs-max", "9"]
+    changed = facts(live_mesh("groups", "update", "etl", "--placing", "round-robin", *limits))
+    assert changed["Placing"] == "round-robin"
+    assert changed["Policy"] == "attempts-max 5, backoff-first 0.5 s, queue-jobs-max 9"
+    listed = live_mesh("groups", "list", "--order-by", "placing")
+    assert columns(listed, "GROUP", "PLACING") == [["etl", "round-robin"], ["default", "default"]]
+    back = facts(live_mesh("groups", "update", "etl", "--placing", "default", "--attempts-max", "0"))
+    assert (back["Placing"], back["Policy"]) == ("default", "backoff-first 0.5 s, queue-jobs-max 9")
+    for wrong in (["--placing", "best"], ["--attempts-max", "2000"], ["--placing-choices", "-1"]):
+        refused = live_mesh("groups", "update", "etl", *wrong)
+        assert (refused.code, bool(refused.words)) == (2, True)

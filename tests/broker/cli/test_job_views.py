@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from broker.cli.exits import CommandError
-from broker.cli.job_views import carry_out
-from mesh_client import BulkSlice, FullError, NotFoundError, RefusedJob
+from broker.cli.job_views import carry_out, changed_at, entered_at
+from mesh_client import BulkSlice, FullError, JobView, NotFoundError, RefusedJob
+from mesh_client.convert import job_view
+from protos.mesh.v1 import job_pb2
 
 
 def test_bulk_call_that_breaks_off_says_what_is_done(capsys: pytest.CaptureFixture[str]) -> None:
@@ -36,3 +40,24 @@ def test_bulk_call_says_what_another_try_would_mend_and_what_not(capsys: pytest.
     assert capsys.readouterr().out == f"0 jobs requeued, 1 refused for good, {again}.\n"
     carry_out([both], 2, "requeued", is_json=True)
     assert '"refused":2' in capsys.readouterr().out.replace(" ", "")
+
+
+def at(second: int) -> Timestamp:
+    return Timestamp(seconds=1_760_000_000 + second)
+
+
+def job(state: job_pb2.JobState.ValueType, attempt: int = 0) -> JobView:
+    states = (job_pb2.JOB_STATE_QUEUED, job_pb2.JOB_STATE_ASSIGNED, job_pb2.JOB_STATE_QUEUED)
+    steps = [job_pb2.JobTransition(at=at(number), to_state=state) for number, state in enumerate(states)]
+    return job_view(job_pb2.Job(state=state, attempt=attempt, accepted_at=at(0), assigned_at=at(1), transitions=steps))
+
+
+def test_job_that_came_back_says_when_and_not_when_it_was_accepted() -> None:
+    accepted_at = job(job_pb2.JOB_STATE_QUEUED).accepted_at
+    assert accepted_at is not None
+    assert changed_at(job(job_pb2.JOB_STATE_QUEUED)) == accepted_at
+    assert changed_at(job(job_pb2.JOB_STATE_ASSIGNED, 1)) == accepted_at + timedelta(seconds=1)
+    back, held = job(job_pb2.JOB_STATE_QUEUED, 1), job(job_pb2.JOB_STATE_HELD, 1)
+    assert changed_at(back) is changed_at(held) is None
+    assert entered_at(back, "queued") == accepted_at + timedelta(seconds=2)
+    assert entered_at(held, "held") == accepted_at

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
 from uuid import UUID, uuid4
@@ -12,6 +15,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2
 
 from broker.cli.choice import State
+from broker.cli.output import local_time
 from mesh_client import JobState
 from protos.mesh.v1 import job_pb2
 from tests.broker.cli.conftest import Mesh
@@ -44,7 +48,7 @@ def test_submit_sends_what_its_options_say(mesh: Mesh, broker: MemoryBroker) -> 
 
 def test_submit_sends_keys_times_and_metadata(mesh: Mesh, broker: MemoryBroker) -> None:
     options = ["--key", "order-7", "--fairness-key", "tenant-1", "--metadata", "trace=a=b", "--start-within", "5"]
-    times = ["--run-timeout", "2.5", "--total-timeout", "60", "--start-at", "2026-11-21T10:00:00Z"]
+    times = ["--run-timeout", "2.5", "--total-timeout", "60", "--start-at", "2099-11-21T10:00:00Z"]
     assert mesh("jobs", "submit", "load", *options, *times).code == 0
     [spec] = broker.specs.values()
     assert (spec.idempotency_key, spec.fairness_key, dict(spec.metadata)) == ("order-7", "tenant-1", {"trace": "a=b"})
@@ -53,7 +57,7 @@ def test_submit_sends_keys_times_and_metadata(mesh: Mesh, broker: MemoryBroker) 
         2_500,
         60,
     )
-    assert spec.start_at.ToJsonString() == "2026-11-21T10:00:00Z"
+    assert spec.start_at.ToJsonString() == "2099-11-21T10:00:00Z"
 
 
 def test_submit_sends_to_an_environment(mesh: Mesh, broker: MemoryBroker) -> None:
@@ -180,7 +184,7 @@ def test_get_leaves_out_what_is_empty(mesh: Mesh) -> None:
     job_id = mesh("jobs", "submit", "load").lines[0]
     ended = mesh("jobs", "get", job_id)
     names = [line.split("  ")[0] for line in ended.lines]
-    assert names == ["Job", "State", "Operation", "Group", "Tries", "Priority", "Accepted"]
+    assert names == ["Job", "In logs", "State", "Operation", "Group", "Tries", "Priority", "Accepted"]
     assert [line for line in ended.lines if line != line.rstrip()] == []
 
 
@@ -362,6 +366,22 @@ def test_cancel_of_many_counts_asks_and_tells_what_was_done(mesh: Mesh, threaded
     assert everything.json == {"cancelled": 1, "stopping": 1, "passed_over": 0, "refused": 0}
 
 
+def test_requeue_of_what_was_requeued_says_so(mesh: Mesh, threaded: BrokerThread) -> None:
+    job_id = mesh("jobs", "submit", "load").lines[0]
+    threaded.run(
+        threaded.broker.move(job_id, job_pb2.JOB_STATE_DEAD, requeued_as=f"organizations/default/jobs/{JOB_ID}")
+    )
+    ended = mesh("jobs", "requeue", job_id)
+    assert ended.code == 0
+    assert f"{job_id} had been requeued before" in ended.words
+
+
+def test_get_counts_what_the_tries_came_to(mesh: Mesh, threaded: BrokerThread) -> None:
+    job_id = mesh("jobs", "submit", "load").lines[0]
+    threaded.run(threaded.broker.move(job_id, job_pb2.JOB_STATE_DEAD, attempt=4, failures=1, crashes=1, bounces=2))
+    assert "4 (1 failure, 1 crash, 2 bounces)" in mesh("jobs", "get", job_id).out
+
+
 @pytest.mark.parametrize("command", ["cancel", "requeue"])
 def test_many_jobs_are_never_meant_by_leaving_something_out(command: str, mesh: Mesh) -> None:
     nothing, both = mesh("jobs", command, "--yes"), mesh("jobs", command, JOB_ID, "--group", "default")
@@ -419,6 +439,29 @@ def test_watch_as_json_writes_an_object_a_line(mesh: Mesh) -> None:
     job_id = mesh("jobs", "submit", "done").lines[0]
     [line] = mesh("jobs", "watch", job_id, "-o", "json").lines
     assert json.loads(line)["job_id"] == job_id
+
+
+@pytest.mark.e2e
+def test_submit_that_is_interrupted_while_it_waits_says_that_the_job_goes_on(broker: MemoryBroker) -> None:
+    command = [sys.executable, "-m", "broker.cli", "jobs", "submit", "load", "--wait", "--api", broker.address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline().startswith("Accepted, waiting: ")
+        process.send_signal(signal.SIGINT)
+        assert "The job goes on: `mesh jobs watch " in process.stderr.read()
+        assert process.wait() == 130
+
+
+@pytest.mark.req("R84")
+def test_watch_says_when_a_job_came_back(mesh: Mesh, threaded: BrokerThread) -> None:
+    job_id = mesh("jobs", "submit", "load").lines[0]
+    back = job_pb2.JobTransition(
+        at=Timestamp(seconds=1_760_000_000), to_state=job_pb2.JOB_STATE_QUEUED, reason="agent_lost", attempt=1
+    )
+    threaded.run(threaded.broker.move(job_id, job_pb2.JOB_STATE_QUEUED, attempt=1, transitions=[back]))
+    threaded.broker.fail_next("WatchJobs told", status(code_pb2.PERMISSION_DENIED, "no", "DENIED"))
+    line = mesh("jobs", "watch", "--resume", "0").lines[-1]
+    assert line.startswith(local_time(datetime.fromtimestamp(1_760_000_000, UTC)))
 
 
 def test_watch_refuses_ids_together_with_a_group(mesh: Mesh) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import pytest
 
 from broker.app import Broker
-from broker.cli.listing import Listing
+from broker.cli.listing import CLEAR, Listing
 from tests.broker.cli.conftest import Mesh
 
 WAIT_S = 20.0
@@ -95,3 +95,21 @@ def test_list_that_is_watched_is_written_again_when_it_has_changed_only(live: Br
         process.terminate()
         assert process.stdout is not None
         assert process.stdout.read() == ""
+
+
+def test_screen_is_cleared_without_what_the_terminal_keeps() -> None:
+    assert CLEAR.startswith("\x1b[H")
+    assert "3J" not in CLEAR
+
+
+def test_order_by_a_column_is_by_the_field_behind_it() -> None:
+    columns = {"busy": "live"}
+    assert Listing(order_by="busy desc, rank").ordered(columns) == "live desc, rank"
+    assert Listing().ordered(columns) == ""
+
+
+@pytest.mark.parametrize("column", ["agent", "busy desc", "heard", "status"])
+def test_agents_are_ordered_by_the_columns_that_are_shown(live_mesh: Mesh, column: str) -> None:
+    live_mesh("agents", "add", "a1")
+    ended = live_mesh("agents", "list", "--order-by", column)
+    assert (ended.code, ended.lines[1].split()[0]) == (0, "a1"), ended.words

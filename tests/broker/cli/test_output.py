@@ -106,3 +106,10 @@ def test_terminal_has_colours_unless_no_color_is_set(monkeypatch: pytest.MonkeyP
     assert "\x1b[31m" in written[""]
     assert "\x1b[31m" not in written["1"]
     assert "failed" in written["1"]
+
+
+def test_head_of_a_column_is_never_broken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    write_table(("JOB", "OPERATION", "WHY"), [("j" * 42, "files.csv_to_sql", "many words " * 19)])
+    assert "OPERATION" in capsys.readouterr().out.splitlines()[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker.cli import main
-from broker.cli._demo_processes import Mesh
+from mesh_client.loopback import Mesh
 from tests.meta.check import ROOT
 
 

@@ -14,7 +14,7 @@ from broker.control.directory import Directory
 from broker.control.edits import Edits
 from broker.control.removals import Removals
 from broker.control.resources import Resources
-from broker.dispatch.model import DispatchPolicy
+from broker.dispatch.model import DispatchPolicy, OperationPolicy
 from broker.engine import Engine
 from broker.settings import LimitSettings, PlanSettings
 from broker.store.sqlite import SqliteStore
@@ -49,7 +49,7 @@ async def running(
     directory = Directory(store, engine, agents_max, lambda organisation: plan or PlanSettings())
     await directory.load()
     loop = asyncio.create_task(engine.run())
-    resources = Resources(store, engine, directory, LimitSettings())
+    resources = Resources(store, engine, directory, LimitSettings(), OperationPolicy())
     removals = Removals(store, engine, directory, resources)
     await resources.configure_all()
     await removals.resume()

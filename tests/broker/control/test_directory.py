@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from broker.control.directory import Target
+from broker.control.directory import AgentTraits, Target
 from broker.dispatch.model import AgentNo, GroupNo
-from broker.errors import FullError, MalformedError, NotFoundError, WrongStateError
+from broker.errors import ConflictError, FullError, MalformedError, NotFoundError, WrongStateError
 from broker.store.base import CommitOutcome, CommitRequest
 from tests.broker.control.running import Control, running
 
@@ -103,6 +103,14 @@ async def test_agent_is_made_for_the_others_when_who_asked_first_goes_away(
     may_commit.set()
     assert await second == AgentNo(1)
     assert first.cancelled()
+
+
+async def test_announcement_of_an_agent_that_connects_at_this_moment_is_refused(control: Control) -> None:
+    connecting = asyncio.create_task(control.directory.ensure_agent(GROUP, "a1"))
+    await asyncio.sleep(0)  # it has begun, and nothing of it is durable
+    with pytest.raises(ConflictError, match="groups/default/agents/a1 exists already"):
+        await control.directory.ensure_agent(GROUP, "a1", announced=AgentTraits(labels=("zone=north",)))
+    assert await connecting == AgentNo(1)
 
 
 async def test_directory_knows_everything_again_after_a_restart(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from broker.control.acts import AgentChange
 from broker.control.edits import EnvironmentChange, GroupChange, OrganisationChange
+from broker.control.resources import UNSAID
 from broker.dispatch.messages import JobAccepted, JobSubmitted, RequestRefused
-from broker.dispatch.model import Agent, GroupNo, Link, OperationPolicy, Spread
+from broker.dispatch.model import SECOND_US, Agent, GroupNo, Link, OperationPolicy, Spread
 from broker.errors import ChangedError, MalformedError, NotFoundError, WrongStateError
 from broker.store.base import GroupRow
 from tests.broker.control.running import Control, running
@@ -70,6 +71,42 @@ async def test_of_two_who_read_the_same_one_changes_it(control: Control) -> None
     outcomes = await asyncio.gather(change("one"), change("two"), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [type(None), ChangedError]
     assert control.directory.group("default", "default").display_name == "one"
+
+
+@pytest.mark.parametrize(
+    ("own", "change", "words"),
+    [
+        ({}, {"backoff_first_us": 301 * SECOND_US}, "backoff_first (301 s, the group says) is longer than backoff_max"),
+        ({}, {"backoff_max_us": SECOND_US // 2}, "longer than backoff_max (0.5 s, the group says)"),
+        ({"backoff_first_us": 9 * SECOND_US}, {"backoff_max_us": 8 * SECOND_US}, "backoff_first (9 s, the group says)"),
+        (
+            {"backoff_first_us": 400 * SECOND_US, "backoff_max_us": 500 * SECOND_US},
+            {"backoff_max_us": 0},
+            "backoff_max (300 s, the broker says)",
+        ),
+    ],
+)
+async def test_first_wait_above_the_largest_is_refused_whoever_says_that(
+    control: Control, own: dict[str, int], change: dict[str, int], words: str
+) -> None:
+    before = await edit_group(control, **own)
+    with pytest.raises(MalformedError) as caught:
+        await edit_group(control, **change)
+    assert words in caught.value.text
+    said: dict[str, Any] = {**own, **change}
+    rules = UNSAID._replace(**said)
+    with pytest.raises(MalformedError):
+        await control.resources.create_group("default", "second", "", rules=rules)
+    assert control.directory.groups("default") == [before]
+    both = {"backoff_first_us": 301 * SECOND_US, "backoff_max_us": 301 * SECOND_US}
+    assert (await edit_group(control, **both)).backoff_first_us == both["backoff_first_us"]
+
+
+async def test_group_that_newer_settings_contradict_is_changed_in_all_else(control: Control) -> None:
+    row = control.directory.group("default", "default")._replace(backoff_first_us=301 * SECOND_US)
+    await control.store.update_group(row)
+    control.directory.add_group(row)
+    assert await edit_group(control, description="new") == row._replace(description="new")
 
 
 async def test_validation_alone_changes_nothing(control: Control) -> None:

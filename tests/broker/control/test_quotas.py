@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.control.requests import CHECK_ONLY
 from broker.dispatch.model import GroupNo
 from broker.errors import ConfigError, FullError
 from broker.settings import PlanSettings, Settings
@@ -48,7 +49,7 @@ async def test_fifty_at_once_make_no_more_groups_than_the_plan_allows(tmp_path: 
         assert len(await control.store.groups()) == 8
         await control.resources.create_group("acme", "cloud-2", "", kind="managed")
         with pytest.raises(FullError):
-            await control.resources.create_group("acme", "late", "", validate_only=True)
+            await control.resources.create_group("acme", "late", "", asked=CHECK_ONLY)
 
 
 @pytest.mark.req("R16")

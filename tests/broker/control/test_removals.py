@@ -139,6 +139,37 @@ async def test_name_of_a_removed_group_is_free_and_leads_to_the_new_one(control:
 
 
 @pytest.mark.req("R17")
+async def test_row_of_a_removed_group_is_a_tombstone_that_nothing_shows_and_that_gives_its_number_to_nobody(
+    tmp_path: Path,
+) -> None:
+    ends = Ends(1)
+    async with running(tmp_path) as control:
+        await control.resources.create_defaults()
+        control.engine.observe(ends)
+        await control.resources.create_agent("default", "default", "a1", "")
+        await submit(control)
+        await control.removals.group("default", "default", check=as_it_is, force=True)
+        await asyncio.wait_for(ends.all.wait(), 20)
+    async with running(tmp_path) as control:
+        # Complete: its jobs have ended, and nobody drives it any more.
+        assert control.engine.dispatcher_of(GROUP) is None
+        with pytest.raises(NotFoundError, match="the group has been removed"):
+            await submit(control)
+        for number in (2, 3):  # made, removed and made again under the same name
+            view = await control.resources.create_group("default", "default", f"Number {number}")
+            assert view.row.group_no == GroupNo(number)
+            assert (view.agents_total, view.jobs_waiting, view.environments) == (0, 0, ())
+            if number == 2:
+                await control.removals.group("default", "default", check=as_it_is)
+        tombs = {row.group_no: row.removed_us > 0 for row in await control.store.groups()}
+        assert tombs == {1: True, 2: True, 3: False}
+        assert [one.row.group_no for one in control.resources.groups("default")] == [3]
+        assert control.directory.private_groups("default") == 1
+        assert control.directory.groups_named("default", "default") == (1, 2, 3)  # history is found by its name
+        assert (await record(control)).row.state == JobState.CANCELLED
+
+
+@pytest.mark.req("R17")
 async def test_removal_that_a_broker_left_unfinished_is_ended_by_the_next_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from broker.control.requests import CHECK_ONLY
 from broker.control.status import AgentStatus
 from broker.dispatch.messages import JobAccepted, JobSubmitted
 from broker.dispatch.model import GroupNo, OperationPolicy
@@ -145,10 +146,10 @@ async def test_announced_agent_awaits_its_setup(control: Control) -> None:
 
 async def test_validation_alone_makes_nothing(control: Control) -> None:
     resources, directory = control.resources, control.directory
-    await resources.create_organisation("o", "", validate_only=True)
-    await resources.create_group("default", "g", "", validate_only=True)
-    await resources.create_environment("default", "e", "", validate_only=True)
-    await resources.create_agent("default", "default", "a", "", validate_only=True)
+    await resources.create_organisation("o", "", asked=CHECK_ONLY)
+    await resources.create_group("default", "g", "", asked=CHECK_ONLY)
+    await resources.create_environment("default", "e", "", asked=CHECK_ONLY)
+    await resources.create_agent("default", "default", "a", "", asked=CHECK_ONLY)
     found = (directory.organisations(), directory.groups("default"), directory.environments("default"))
     assert [len(rows) for rows in found] == [1, 1, 1]
     assert not resources.agents("default")

@@ -34,6 +34,7 @@ from broker.dispatch.messages import (
     HeldResolved,
     JobSubmitted,
     KnownJob,
+    LabelsSet,
     RankSet,
     RejectCause,
     RemoveRequested,
@@ -94,10 +95,10 @@ class GroupBench(Driver):
             self.add(name).connect(name, **hello)
         return self
 
-    def add(self, name: str) -> Self:
+    def add(self, name: str, *, rank: int = 0, labels: Iterable[str] = ()) -> Self:
         """An operator adds an agent, which has never connected."""
         number = self._agents.setdefault(name, AgentNo(len(self._agents) + 1))
-        return self.batch(AgentAdded(self._next_ticket(), number, name))
+        return self.batch(AgentAdded(self._next_ticket(), number, name, rank, tuple(sorted(labels))))
 
     def connect(
         self,
@@ -106,11 +107,14 @@ class GroupBench(Driver):
         held: Iterable[str] = (),
         outcomes: Iterable[str] = (),
         new: bool = False,
+        old: bool = False,
         stale: bool = False,
         resync: bool = False,
         **hello: Any,
     ) -> Self:
-        """Hello of the same process as before, or of a `new` one, on a new stream (`resync`: on the same).
+        """Hello of the same process as before, of a `new` one, or of the one before it (`old`).
+
+        It comes on a new stream (`resync`: on the same).
 
         `held` are attempts (`j1`: the latest, `j1#2`) that it still has, `outcomes` are `j1=succeeded` texts. What else
         is in `hello` (slots, capacity, operations, labels) stays as it was when it is not given. `stale`: an older
@@ -122,6 +126,10 @@ class GroupBench(Driver):
         if new and before is not None:
             number = int(before.incarnation.rsplit(b"-")[1]) + 1
             incarnation, sequence = f"{name}-{number}".encode(), 1
+        if old and before is not None:
+            number = int(before.incarnation.rsplit(b"-")[1]) - 1
+            incarnation = f"{name}-{number}".encode()
+        is_late = stale or (old and self.agent(name).is_present)
         session = self.agent(name).session if resync else self._next_session(name)
         event = AgentConnected(
             agent=self._agents[name],
@@ -136,7 +144,7 @@ class GroupBench(Driver):
             held=tuple(self.attempt_of(text) for text in held),
             outcomes=tuple(self._outcome(name, session, text) for text in outcomes),
         )
-        if not stale:
+        if not is_late:
             self._hellos[name] = event
         self.muted.discard(name)
         return self.batch(event)
@@ -203,10 +211,21 @@ class GroupBench(Driver):
     def rank(self, name: str, rank: int) -> Self:
         return self.batch(RankSet(self._next_ticket(), self._agents[name], rank, "ann"))
 
-    def configure(self, *, spread: str = Spread.BALANCED, refuses_inactive: bool = False) -> Self:
-        """An operator changes how the group works; the driver keeps it over a restart."""
-        self.policy = replace(self.policy, spread=Spread(spread), refuses_inactive=refuses_inactive)
-        return self.batch(GroupConfigured(self._next_ticket(), Spread(spread), refuses_inactive))
+    def label(self, name: str, *, labels: Iterable[str] = ()) -> Self:
+        """An operator gives the agent these labels."""
+        return self.batch(LabelsSet(self._next_ticket(), self._agents[name], tuple(sorted(labels)), "ann"))
+
+    def configure(
+        self, *, spread: str = Spread.BALANCED, refuses_inactive: bool = False, placing: str = "", **bounds: int
+    ) -> Self:
+        """An operator changes how the group works; the driver keeps it over a restart.
+
+        `placing` stays as it is if it is not given, and so do `bounds`: `placing_choices` and those of the queue.
+        """
+        way, rank = Placing(placing or self.policy.placing), Spread(spread)
+        self.policy = replace(self.policy, spread=rank, refuses_inactive=refuses_inactive, placing=way, **bounds)
+        event = GroupConfigured(self._next_ticket(), rank, refuses_inactive, way, **bounds)
+        return self.batch(event)
 
     def remove_group(self) -> Self:
         return self.batch(GroupRemoveRequested(self._next_ticket(), "ann"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.dispatch.explain import AgentExplanation, Explanation, explain_agent, explain_job
+from broker.dispatch.explain import AgentExplanation, Explanation, explain_agent, explain_final, explain_job
 from broker.dispatch.messages import RejectCause
 from broker.dispatch.model import JobState
 from tests.broker.dispatch.bench import GroupBench
@@ -40,7 +40,7 @@ def test_every_state_of_a_live_job_is_explained_and_no_final_one() -> None:
     assert "has not started it" in job(group, "j1").summary
     group.start("j1")
     group.advance(2)
-    assert job(group, "j1")[:2] == ("attempt 1 on agent a: it runs since 2.0 s", "it ends")
+    assert job(group, "j1")[:2] == ("attempt 1 on agent a: it has run for 2.0 s", "it ends")
     group.fail("j1")
     assert job(group, "j1").summary == "backs off after 1 of 3 failures"
     group.submit("j2").finish("j2")
@@ -55,7 +55,7 @@ def test_job_with_an_attempt_that_is_away_or_stopping_says_until_when() -> None:
     )
     group.close("a")
     assert job(group, "j1")[:2] == (
-        "attempt 1 on agent a: the agent's stream ended 0.0 s",
+        "attempt 1 on agent a: the agent's stream ended 0.0 s ago",
         "the agent comes back with it, or it is taken away in 2.0 s",
     )
 
@@ -63,7 +63,9 @@ def test_job_with_an_attempt_that_is_away_or_stopping_says_until_when() -> None:
 def test_held_job_says_what_a_person_may_decide() -> None:
     group = GroupBench().agents("a").submit("j1", on_loss="hold", total_timeout_s=60).start("j1").lose("a")
     assert group.states == {"j1": JobState.HELD}
-    assert job(group, "j1").next_step.startswith("a person decides: retry it, or let it fail or succeed; it fails in 5")
+    assert job(group, "j1").next_step.startswith(
+        "a person decides: `mesh jobs resolve JOB retry`, or fail, or succeed; it fails in 5"
+    )
 
 
 def test_waiting_job_names_the_strongest_reason() -> None:
@@ -87,7 +89,7 @@ def test_job_that_a_limit_holds_back_names_the_limit() -> None:
 def test_suspect_says_that_it_waits_for_an_agent_without_one() -> None:
     group = GroupBench().agents("a", slots=3).submit("s1", "s2")
     for _ in range(2):
-        group.start("s1", "s2").connect("a", new=True)
+        group.start("s1", "s2").close("a").connect("a", new=True)
     assert group.states == {"s1": "assigned", "s2": "queued"}
     assert job(group, "s2").summary.startswith("agents died with it 2 times")
     assert verdicts(group, "s2") == {"a": "it holds another job that agents died with"}
@@ -103,7 +105,7 @@ def test_suspect_says_that_it_waits_for_an_agent_without_one() -> None:
         (lambda group: group.agents("x").drain("x"), "it was drained to stop"),
         (lambda group: group.agents("x").leave("x"), "it left in good order"),
         (lambda group: group.agents("x").close("x"), "its stream ended"),
-        (lambda group: group.agents("x").mute("x").advance(6), "nothing was heard of it since 6.0 s"),
+        (lambda group: group.agents("x").mute("x").advance(6), "nothing was heard of it for 6.0 s"),
         (lambda group: group.agents("x").leaving("x"), "it asked to leave (SIGTERM)"),
         (lambda group: group.agents("x", operations=("other",)), "it does not offer `work`"),
         (lambda group: group.agents("x").submit("y").reject("y"), "it refused work as busy"),
@@ -142,3 +144,43 @@ def test_agent_is_explained_with_all_that_is_in_its_way() -> None:
 
 def test_agent_that_is_not_known_has_no_explanation() -> None:
     assert explain_agent(GroupBench().dispatcher.ledger, GroupBench().agents("a").agent_names["a"]) is None
+
+
+@pytest.mark.parametrize(
+    ("placing", "words"),
+    [
+        ("least_loaded", "no other agent is less loaded"),
+        ("round_robin", "it is its turn"),
+        ("random", "it is drawn"),
+        ("power_of_d", "the least loaded of 3 agents that are drawn"),
+    ],
+)
+def test_agent_is_told_how_its_group_places(placing: str, words: str) -> None:
+    group = GroupBench().agents("a").configure(placing=placing, placing_choices=3)
+    said = agent(group, "a")
+    assert words in said.next_step
+    assert not said.obstacles
+
+
+def test_job_is_told_the_label_that_an_operator_took_from_the_agent() -> None:
+    group = GroupBench().agents("a", labels=["zone=eu", "disk=ssd"]).label("a", labels=["zone=us"])
+    group.submit("j1", labels=("disk=ssd", "zone=eu"))
+    assert verdicts(group, "j1") == {"a": "it lacks the label zone=eu"}
+    assert "no agent that is there offers" in job(group, "j1").summary
+    group.label("a")
+    assert group.assigned == {"a": ["j1"]}
+
+
+def test_dead_letter_says_what_used_it_up() -> None:
+    group = GroupBench().agents("a").submit("j1", crashes_max=2)
+    for _ in range(2):
+        group.start("j1").close("a").connect("a", new=True)
+    said = explain_final(group.row("j1")).summary
+    assert said.startswith("dead after 2 attempts: 2 crashes (crashed_agents): agents ended while they ran it")
+
+
+def test_agent_that_was_sent_away_is_expected_back_and_not_said_to_have_left() -> None:
+    group = GroupBench().agents("a").disable("a")
+    words = [one.what for one in agent(group, "a").obstacles]
+    assert (words[0].startswith("it is disabled"), words[1:]) == (True, ["its stream ended"])
+    assert agent(group.enable("a"), "a").next_step == "its process connects again, or is started again"

@@ -153,8 +153,41 @@ def test_outcome_and_running_in_one_hello_are_both_worked_before_anything_is_mis
 
 
 def test_new_process_gives_the_repeatable_jobs_of_the_old_back_at_once(running: GroupBench) -> None:
-    running.connect("a", new=True)
+    running.close("a").connect("a", new=True)
     assert (running.job("j1").crashes, running.assigned) == (1, {"b": ["j1"]})
+
+
+@pytest.mark.parametrize(("silent_s", "crashes", "bounces"), [(0, 0, 1), (6, 1, 0)])
+def test_new_process_takes_over_and_counts_no_crash_unless_the_old_was_silent(
+    running: GroupBench, silent_s: int, crashes: int, bounces: int
+) -> None:
+    running.mute("a").advance(silent_s).connect("a", new=True)
+    job = running.job("j1")
+    assert (job.crashes, job.bounces, running.assigned) == (crashes, bounces, {"b": ["j1"]})
+
+
+def test_exclusive_work_of_a_process_that_was_taken_over_counts_no_crash_at_its_fence(exclusive: GroupBench) -> None:
+    exclusive.connect("a", new=True).advance(10)
+    assert (exclusive.job("j1").crashes, exclusive.job("j1").bounces) == (0, 1)
+
+
+def test_exclusive_work_that_was_taken_over_counts_no_crash_when_the_newer_process_ends_too(
+    exclusive: GroupBench,
+) -> None:
+    exclusive.connect("a", new=True).advance(1).close("a").advance(10)
+    assert (exclusive.job("j1").crashes, exclusive.job("j1").bounces) == (0, 1)
+
+
+def test_process_that_was_let_in_again_may_come_back_on_a_new_stream(running: GroupBench) -> None:
+    running.connect("a", new=True).connect("a", old=True)
+    assert "a: reject QUARANTINED" in running.sends
+    running.close("a").connect("a", old=True).connect("a")
+    assert running.sends[-1].startswith("a: welcome") or "a: welcome" in running.sends[-3:]
+
+
+def test_process_that_took_over_and_dies_is_a_crash(running: GroupBench) -> None:
+    running.connect("a", new=True).submit("j2").start("j2").close("a").connect("a", new=True)
+    assert running.job("j2").crashes == 1
 
 
 def test_new_process_cannot_speak_for_the_exclusive_jobs_of_the_old(exclusive: GroupBench) -> None:
@@ -252,7 +285,7 @@ def test_stream_that_comes_late_is_rejected(running: GroupBench) -> None:
 def test_new_process_wins_whatever_its_sequence_number_is(running: GroupBench) -> None:
     running.connect("a", held=["j1"]).connect("a", new=True)
     assert running.agent("a").connect_seq == 1
-    assert "a: end session, superseded" in running.sends
+    assert "a: end session, taken_over" in running.sends
 
 
 def test_hello_on_the_same_stream_cuts_nothing(running: GroupBench) -> None:

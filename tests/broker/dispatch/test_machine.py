@@ -12,12 +12,23 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from broker.dispatch.messages import RejectCause
-from broker.dispatch.model import FINAL_STATES, Admin, DrainEnd, DrainThen, JobState, OnLoss, OutcomeStatus, Spread
+from broker.dispatch.model import (
+    FINAL_STATES,
+    Admin,
+    DrainEnd,
+    DrainThen,
+    JobState,
+    OnLoss,
+    OutcomeStatus,
+    Placing,
+    Spread,
+)
 from tests.broker.dispatch.bench import GroupBench
 
 AGENTS = (0, 1, 2)
 OPERATIONS = ("fetch", "store")
 LABELS = ("zone=eu",)
+OTHER_LABELS = ("zone=us",)
 LIMITS: tuple[dict[str, Any], ...] = (
     {},
     {},
@@ -235,6 +246,10 @@ class GroupMachine(RuleBasedStateMachine):
     def rank(self, place: int, rank: int) -> None:
         self.group.rank(self.names[place], rank)
 
+    @rule(place=agent_places, labels=st.sampled_from(((), LABELS, OTHER_LABELS)))
+    def label(self, place: int, labels: tuple[str, ...]) -> None:
+        self.group.label(self.names[place], labels=labels)
+
     @rule(place=agent_places)
     def remove(self, place: int) -> None:
         name = self.names[place]
@@ -262,9 +277,9 @@ class GroupMachine(RuleBasedStateMachine):
 
     # --- time -------------------------------------------------------------------------------------------------------
 
-    @rule(spread=st.sampled_from(Spread), refuses_inactive=st.booleans())
-    def configure(self, spread: Spread, refuses_inactive: bool) -> None:
-        self.group.configure(spread=spread, refuses_inactive=refuses_inactive)
+    @rule(spread=st.sampled_from(Spread), refuses_inactive=st.booleans(), placing=st.sampled_from(Placing))
+    def configure(self, spread: Spread, refuses_inactive: bool, placing: Placing) -> None:
+        self.group.configure(spread=spread, refuses_inactive=refuses_inactive, placing=placing)
 
     @rule(time_s=seconds)
     def advance(self, time_s: float) -> None:
@@ -284,7 +299,7 @@ class GroupMachine(RuleBasedStateMachine):
         group.check_run()
         group.configure()
         for name in self.names:
-            group.cancel_drain(name).resume(name).enable(name)
+            group.cancel_drain(name).resume(name).enable(name).label(name)
             group.connect(name, new=True, slots=3, capacity=3, operations=OPERATIONS, labels=LABELS)
         for _ in range(200):
             if set(group.states.values()) <= SETTLED:

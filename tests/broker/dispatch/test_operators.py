@@ -23,6 +23,7 @@ ACTS: dict[Action, Callable[[GroupBench], GroupBench]] = {
     Action.DISABLE_NOW: lambda group: group.disable("a", now=True),
     Action.ENABLE: lambda group: group.enable("a"),
     Action.RANK: lambda group: group.rank("a", 3),
+    Action.LABELS: lambda group: group.label("a", labels=["zone=north"]),
 }
 """The actions that are events. Edits and logs are not: who carries them out asks `allowed`."""
 LEADS_TO = {
@@ -72,7 +73,7 @@ def test_operator_may_do_what_the_table_says(group: GroupBench, action: Action, 
         assert isinstance(reply, RequestRefused)
         assert reply.reason == reasons.AGENT_WRONG_STATE
         assert INSTEAD[action] in reply.text
-        assert str(admin) in reply.text
+        assert f"agent a is {'' if admin is Admin.ENABLED else f'{admin}, '}" in reply.text
         assert (agent.admin, is_running(agent)) == (admin, running)
         assert not group.last.writes
         assert not group.last.sends
@@ -142,6 +143,33 @@ def test_second_of_a_disabled_agent_ends_its_stream_confirmed_or_not(group: Grou
     assert group.agent("a").admin_due_us == 0
 
 
+@pytest.mark.parametrize(
+    ("make", "act", "instead"),
+    [
+        (
+            lambda group: group.disable("a"),
+            lambda group: group.resume("a"),
+            "is disabled, not connected: only",
+        ),
+        (lambda group: group.disable("a"), lambda group: group.resume("a"), "; enable it instead"),
+        (lambda group: group.drain("a", ends="pause"), lambda group: group.enable("a"), "; resume it instead"),
+    ],
+)
+def test_refusal_names_the_act_that_was_meant(
+    group: GroupBench, make: Callable[[GroupBench], object], act: Callable[[GroupBench], object], instead: str
+) -> None:
+    make(group.agents("a"))
+    act(group)
+    (reply,) = group.last.replies
+    assert isinstance(reply, RequestRefused)
+    assert instead in reply.text
+
+
+def test_agent_that_was_sent_away_is_expected_back_once_it_is_enabled(group: GroupBench) -> None:
+    group.agents("a").disable("a").enable("a")
+    assert group.agent("a").link is Link.GONE
+
+
 def test_deadline_that_was_taken_back_stops_nothing(group: GroupBench) -> None:
     group.agents("a").submit("j1").start("j1").drain("a", then="kill", deadline_s=30).cancel_drain("a").advance(60)
     assert group.phases == {"j1": Phase.ACCEPTED}
@@ -172,3 +200,12 @@ def test_who_did_it_when_and_why_is_written(group: GroupBench) -> None:
     group.agents("a").drain("a", ends="pause", deadline_s=5)
     rows = group.last.writes.agents
     assert {(row.admin_actor, row.admin_reason, row.admin_us) for row in rows} == {("ann", "new disk", group.now_us)}
+
+
+def test_labels_that_would_make_one_kind_of_agents_too_many_are_refused_and_the_agent_works_on() -> None:
+    group = GroupBench(agent_classes_max=1).agents("a", "b")
+    group.label("a", labels=["host=one"])
+    assert group.replies == ["refused AGENT_WRONG_STATE"]
+    assert group.agent("a").operator_labels == frozenset()
+    group.submit("j1", "j2")
+    assert group.assigned == {"a": ["j1"], "b": ["j2"]}

@@ -175,8 +175,8 @@ def test_statement_of_capacity_is_ignored_when_it_is_older(group: GroupBench) ->
 def test_suspect_waits_for_the_first_rank_that_works_where_agents_fail_over_in_order() -> None:
     group = GroupBench(spread="ordered")
     group.agents("a", "b", slots=2).rank("b", 1)
-    group.submit("s1", "s2").start("s1", "s2").connect("a", new=True)
-    group.start("s1", "s2").connect("a", new=True)
+    group.submit("s1", "s2").start("s1", "s2").close("a").connect("a", new=True)
+    group.start("s1", "s2").close("a").connect("a", new=True)
     assert group.job("s1").is_suspect
     assert group.job("s2").is_suspect
     assert group.assigned == {"a": ["s1"]}

@@ -109,3 +109,28 @@ def test_course_keeps_all_invariants_and_is_the_same_again(placing: Placing) -> 
     assert len(group.placements) > 50
     assert digest(group) == digest(course(7, placing))
     assert digest(group) != digest(course(7))
+
+
+@pytest.mark.req("R87")
+@pytest.mark.parametrize("first", Placing)
+@pytest.mark.parametrize("then", Placing)
+def test_group_places_in_another_way_from_now_on_with_agents_and_jobs_where_they_are(
+    first: Placing, then: Placing
+) -> None:
+    group = GroupBench(placing=first).agents("a", "b", "c", slots=3).submit("j1", "j2", "j3", "j4")
+    before = group.assigned
+    group.configure(placing=then)
+    assert group.assigned == before
+    assert group.dispatcher.ledger.placement.free == 3
+    group.submit_together("j5", "j6", "j7", "j8", "j9", "j10")
+    assert sorted(map(len, group.assigned.values())) == [3, 3, 3]
+    assert group.queued == ["j10"]
+
+
+def test_group_that_draws_agents_draws_the_same_ones_again_from_the_same_seed() -> None:
+    def placements(seed: int) -> list[str]:
+        group = GroupBench(seed=seed).agents("a", "b", "c", slots=8).configure(placing="random")
+        return group.submit(*(f"j{number}" for number in range(16))).placements
+
+    assert placements(1) == placements(1)
+    assert placements(1) != placements(2)

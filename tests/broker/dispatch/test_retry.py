@@ -62,9 +62,15 @@ def test_job_that_was_cancelled_is_cancelled_when_it_fails_instead(group: GroupB
 def test_job_is_dead_when_its_last_agents_crashed(group: GroupBench) -> None:
     group.agents("a").submit("j1", crashes_max=2)
     for _ in range(2):
-        group.start("j1").connect("a", new=True)
+        group.start("j1").close("a").connect("a", new=True)
     row = group.row("j1")
     assert (row.state, row.crashes, row.failures, row.bounces) == ("dead", 2, 0, 0)
+    assert (row.code, "agents ended while they ran it" in row.message) == ("crashed_agents", True)
+
+
+def test_dead_job_keeps_the_code_of_its_latest_failure(group: GroupBench) -> None:
+    group.agents("a", "b").submit("j1", bounces_max=1).start("j1").fail("j1").advance(2).reject("j1")
+    assert (group.row("j1").state, group.row("j1").code) == ("dead", "boom")
 
 
 def test_crash_is_not_counted_when_the_attempt_had_not_started(group: GroupBench) -> None:

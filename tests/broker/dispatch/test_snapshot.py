@@ -49,6 +49,23 @@ def test_restored_dispatcher_gives_the_same_effects_when_it_goes_on_from_anywher
         assert replay(second, script[cut:]) == replay(first, script[cut:])
 
 
+@pytest.mark.parametrize("placing", Placing)
+def test_restored_dispatcher_goes_on_as_operators_had_configured_it(placing: Placing) -> None:
+    group = GroupBench().agents("a", "b", "c", slots=20, labels=["zone=eu"]).label("a", labels=["zone=us"])
+    group.submit(*(f"j{number}" for number in range(9)))
+    group.configure(placing=placing, placing_choices=2).submit(*(f"k{number}" for number in range(9)))
+    other = again(group.dispatcher)
+    names = [f"l{number}" for number in range(9)]
+    events = [group.submission(name, labels=("zone=us",) if name == "l4" else ()) for name in names]
+    for dispatcher in (group.dispatcher, other):
+        for event in events:
+            dispatcher.step(group.now_us, event)
+    ours, theirs = group.dispatcher.take_effects(), other.take_effects()
+    assert len(ours.sends) == len(names)
+    assert (ours.sends, ours.notices) == (theirs.sends, theirs.notices)
+    assert check(other) == []
+
+
 def test_restored_dispatcher_knows_the_same_and_is_sound() -> None:
     group = day(7)
     other = again(group.dispatcher)
@@ -56,7 +73,7 @@ def test_restored_dispatcher_knows_the_same_and_is_sound() -> None:
     assert other.durable_view() == group.dispatcher.durable_view()
     assert other.next_deadline_us() == group.dispatcher.next_deadline_us()
     assert check(other) == []
-    assert other.ledger.placement._agents is other.ledger.agents
+    assert other.ledger.placement.agents is other.ledger.agents
 
 
 def test_long_queue_is_captured_without_recursion() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.dispatch.messages import (
+    AgentAdded,
     AgentConnected,
     AgentsHeard,
     AttemptFinished,
@@ -20,20 +21,23 @@ from broker.dispatch.messages import (
     JobAccepted,
     JobSubmitted,
     KnownJob,
+    LabelsSet,
     Reply,
 )
 from broker.dispatch.model import (
     AgentNo,
     DrainEnd,
     DrainThen,
+    GroupNo,
     JobKey,
     OnLoss,
     OperationPolicy,
     OutcomeStatus,
+    Placing,
     SessionId,
     Spread,
 )
-from broker.dispatch.rows import Writes
+from broker.dispatch.rows import RequestRow, Writes
 from broker.dispatch.vocabulary import EVENTS, OPAQUE, OTHERS
 from broker.journal.codec import SLICE, Codec
 from tests.broker.dispatch.course import day
@@ -49,6 +53,10 @@ EXAMPLES: list[Event] = [
     AgentsHeard(((AGENT, SESSION, 7), (AgentNo(8), SessionId(9), 10))),
     DrainRequested(1, AGENT, DrainEnd.PAUSE, DrainThen.KILL, 5),
     GroupConfigured(1, Spread.SPILL, refuses_inactive=True),
+    GroupConfigured(1, Spread.BALANCED, refuses_inactive=False, placing=Placing.RANDOM, queue_jobs_max=7),
+    LabelsSet(1, AGENT, ("disk=ssd", "zone=north"), "ann"),
+    AgentAdded(1, AGENT, "a1", 2, ("zone=north",), RequestRow(1, "id", b"\x01", "agent", GroupNo(3), 4, 5)),
+    AgentAdded(1, AGENT, "a1"),
 ]
 
 

@@ -309,7 +309,7 @@ async def test_disabled_agent_ends_its_work_and_is_let_in_again_when_it_is_enabl
 
     on = await enable(api)
 
-    assert (on.status, on.disabled_reason) == (pb.AGENT_STATUS_STOPPED, "")
+    assert (on.status, on.disabled_reason) == (pb.AGENT_STATUS_NO_RESPONSE, "")  # it asks again by itself
     async with agent_on(broker.mesh_address) as agent:
         (assign,) = await agent.assigned(1)
         assert assign.job_key == waiting.job_key
@@ -351,7 +351,7 @@ async def test_removed_agent_is_refused_for_good_until_one_of_its_name_is_announ
     assert not (await api.admin.ListAgents(pb.ListAgentsRequest(parent=PARENT), timeout=WAIT_S)).agents
     said = await rejected(broker)
     assert (said.code, said.should_retry) == (agent_pb.REJECT_CODE_REMOVED, False)
-    assert "add it again" in said.reason
+    assert "mesh agents add" in said.reason
     announced = pb.CreateAgentRequest(parent=PARENT, agent_id="a1", agent=pb.Agent())
     made = await api.admin.CreateAgent(announced, timeout=WAIT_S)
     assert made.status == pb.AGENT_STATUS_AWAITING_SETUP
@@ -387,7 +387,7 @@ async def test_act_that_the_status_forbids_is_refused_with_what_to_do(api: Api) 
             "AGENT_WRONG_STATE",
             {"ErrorInfo", "ResourceInfo"},
         )
-        assert refusal.text.startswith("agent a1 is enabled, not connected: ")
+        assert refusal.text.startswith("agent a1 is not connected: ")
 
 
 @pytest.mark.parametrize("then", [agent_pb.DRAIN_THEN_REQUEUE, agent_pb.DRAIN_THEN_KILL])
@@ -410,16 +410,17 @@ async def test_organizations_are_made_read_and_listed(api: Api) -> None:
 
 
 async def test_what_cannot_be_kept_is_refused_instead_of_dropped(api: Api) -> None:
-    agent = pb.CreateAgentRequest(parent=PARENT, agent_id="a1", agent=pb.Agent(operator_labels={"a": "b"}))
-    group = create_group("g", policy=pb.GroupPolicy(attempts_max=1))
-    calls: list[tuple[Awaitable[object], str]] = [
-        (api.admin.CreateAgent(agent, timeout=WAIT_S), "agent.operator_labels"),
-        (api.admin.CreateGroup(group, timeout=WAIT_S), "group.policy"),
+    policy = pb.GroupPolicy(prefetch=0.5, attempts_max=1)
+    name = f"{ORGANIZATION}/groups/default"
+    calls: list[Awaitable[object]] = [
+        api.admin.CreateGroup(create_group("g", policy=policy), timeout=WAIT_S),
+        api.admin.UpdateGroup(pb.UpdateGroupRequest(group=pb.Group(name=name, policy=policy)), timeout=WAIT_S),
     ]
-    for call, field in calls:
+    for call in calls:
         refusal = await refused(call)
         assert (refusal.code, refusal.reason) == (UNIMPLEMENTED, "NOT_BUILT")
-        assert field in refusal.text
+        assert "group.policy.prefetch" in refusal.text
+    assert not (await api.admin.GetGroup(pb.GetGroupRequest(name=name), timeout=WAIT_S)).HasField("policy")
 
 
 def test_every_method_of_the_contract_is_served() -> None:

@@ -14,9 +14,11 @@ from google.rpc import error_details_pb2
 
 from broker.app import STORE_FILE, Broker
 from broker.control.resources import AgentView
+from broker.dispatch.model import GroupNo
 from broker.rpc import admin
 from broker.rpc.admin_convert import agent_of
 from broker.rpc.lists import ORDERS
+from broker.store.base import GroupRow
 from broker.store.sqlite import SqliteStore
 from protos.mesh.v1 import admin_service_pb2 as pb
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
@@ -430,7 +432,7 @@ async def managed(tmp_path: Path) -> AsyncIterator[tuple[Broker, Api]]:
         pass
     store = SqliteStore(settings.data_dir / STORE_FILE)
     await store.open()
-    await store.insert_group(1, "cloud", "Cloud", "", "managed", True, 1)
+    await store.insert_group(GroupRow(GroupNo(0), 1, "cloud", "Cloud", "", "managed", True, 1))
     await store.close()
     async with (
         Broker(settings) as broker,

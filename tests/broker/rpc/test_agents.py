@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
@@ -11,6 +12,7 @@ from random import Random
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from broker.app import Broker
 from broker.dispatch.messages import DrainCancelled, DrainRequested
@@ -20,7 +22,7 @@ from broker.store.base import CommitOutcome, CommitRequest, CommitStatus
 from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as pb
 from protos.mesh.v1 import job_pb2
-from protos.mesh.v1.job_service_pb2 import CancelJobRequest
+from protos.mesh.v1.job_service_pb2 import CancelJobRequest, JobSpec
 from tests.broker.rpc.peer import (
     CONNECT,
     Key,
@@ -99,7 +101,107 @@ async def test_agent_learns_limits_and_times_in_welcome(tmp_path: Path) -> None:
     assert welcome.lease_margin.ToMilliseconds() == 500
     assert welcome.heartbeat_interval.ToMilliseconds() == 400
     assert welcome.cancel_grace.seconds == 3
+    assert welcome.recovery_grace.ToMicroseconds() == broker.engine.policy.recovery_grace_us
     assert welcome.limits.result_bytes_max == 77
+
+
+async def test_agent_learns_what_a_loss_would_do_to_each_job(tmp_path: Path) -> None:
+    said = {"pay": "fail", "move": "hold"}
+    settings = settings_of(tmp_path, operations={name: {"on_loss": on_loss} for name, on_loss in said.items()})
+    async with Broker(settings) as broker, api_of(broker) as api, stream_to(broker.mesh_address) as agent:
+        await agent.say(hello("a1", operations=["echo", *said]))
+        await agent.welcome()
+        await api.submit(echo(), *(JobSpec(operation=name) for name in said))
+        found = {assign.operation: assign.on_loss for assign in await agent.assigned(3)}
+    assert found == {"echo": pb.ON_LOSS_UNSPECIFIED, "pay": pb.ON_LOSS_FAIL, "move": pb.ON_LOSS_HOLD}
+
+
+async def test_mesh_is_the_same_after_a_restart_and_in_a_copy_of_the_store_and_another_in_a_new_one(
+    tmp_path: Path,
+) -> None:
+    async def mesh_of(folder: Path) -> str:
+        async with Broker(settings_of(folder)) as broker, stream_to(broker.mesh_address) as agent:
+            await agent.say(hello("a1"))
+            return (await agent.welcome()).mesh_id
+
+    first = await mesh_of(tmp_path)
+    shutil.copytree(tmp_path / "data", tmp_path / "copy" / "data")
+    assert len(first) == 36
+    assert await mesh_of(tmp_path) == await mesh_of(tmp_path / "copy") == first
+    assert await mesh_of(tmp_path / "new") != first
+
+
+@pytest.mark.parametrize("in_hand", ["held", "outcomes", "nothing"])
+async def test_agent_with_something_of_another_mesh_in_hand_is_refused_in_words_and_changes_nothing(
+    broker: Broker, api: Api, in_hand: str
+) -> None:
+    async with stream_to(broker.mesh_address) as agent:
+        said = hello("a1", held=[(7, 1)] if in_hand == "held" else [])
+        if in_hand == "outcomes":
+            said.hello.outcomes.append(succeeded((7, 1)))
+        said.hello.mesh_id = "north"
+        await agent.say(said)
+        frame = await agent.frame_with("welcome", "reject")
+    if in_hand == "nothing":
+        assert frame.welcome.mesh_id == broker.store.mesh_id
+        return
+    assert (frame.reject.code, frame.reject.should_retry) == (pb.REJECT_CODE_WRONG_MESH, True)
+    assert f"this broker is of mesh {broker.store.mesh_id}" in frame.reject.reason
+    assert "of mesh north in hand" in frame.reject.reason
+    assert not broker.engine.dispatcher(GROUP).ledger.agents
+
+
+async def test_handlers_that_do_not_stop_are_shown_with_their_agent_while_it_is_there(broker: Broker, api: Api) -> None:
+    name = f"{PARENT}/agents/a1"
+
+    async def stuck() -> tuple[int, list[bool]]:
+        found = await api.admin.GetAgent(admin_pb.GetAgentRequest(name=name), timeout=WAIT_S)
+        said = await api.admin.ExplainAgent(admin_pb.ExplainAgentRequest(name=name), timeout=WAIT_S)
+        return found.stuck, [attempt.is_stuck for attempt in said.attempts]
+
+    async with agent_on(broker.mesh_address) as agent:
+        await api.submit_echo(2)
+        first, second = (key_of(assign) for assign in await agent.assigned(2))
+        await agent.accept(first, second)
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1, stuck=attempts(second))))
+        await agent.settled()
+        assert await stuck() == (1, [False, True])
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=2)))
+        await agent.settled()
+        assert await stuck() == (0, [False, False])
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=3, stuck=attempts(*([first] * 200)))))
+        await agent.settled()
+        assert (await stuck())[0] == 1
+    notices = Notices(broker)
+    await notices.until(lambda: stored_agent(broker) is Link.GONE)
+    assert (await stuck())[0] == 0
+
+
+async def test_stream_that_is_rejected_leaves_what_the_live_one_says_of_its_handlers(broker: Broker, api: Api) -> None:
+    request = admin_pb.GetAgentRequest(name=f"{PARENT}/agents/a1")
+    async with stream_to(broker.mesh_address) as live, stream_to(broker.mesh_address) as older:
+        await live.say(hello("a1", connect_seq=5))
+        await live.welcome()
+        await api.submit_echo()
+        (assign,) = await live.assigned(1)
+        await live.accept(key_of(assign))
+        await live.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1, stuck=attempts(key_of(assign)))))
+        await live.settled()
+        said = hello("a1", connect_seq=4)
+        said.heartbeat.stuck.CopyFrom(attempts(key_of(assign), (99, 1)))
+        await older.say(said)
+        assert (await older.frame_with("reject")).reject.code == pb.REJECT_CODE_SUPERSEDED
+        await older.ending()
+        await live.settled()
+        assert (await api.admin.GetAgent(request, timeout=WAIT_S)).stuck == 1
+
+
+async def test_heartbeat_with_lists_of_unequal_length_ends_the_stream(broker: Broker) -> None:
+    async with agent_on(broker.mesh_address) as agent:
+        wrong = pb.AttemptList(job_keys=[1, 2], attempts=[1])
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1, stuck=wrong)))
+        code, text = await agent.ending()
+        assert (code, "2 job keys and 1 attempts" in text) == (grpc.StatusCode.INVALID_ARGUMENT, True)
 
 
 async def test_agent_is_answered_each_heartbeat_also_beside_hello(broker: Broker) -> None:
@@ -175,6 +277,7 @@ async def test_agent_of_an_unknown_group_is_rejected_without_retry(broker: Broke
             await agent.say(hello("a1"))
             reject = (await agent.frame()).reject
             assert (reject.code, reject.should_retry) == (pb.REJECT_CODE_UNKNOWN_GROUP, False)
+            assert "`mesh groups create " in reject.reason
             assert await agent.ending() == (grpc.StatusCode.OK, "")
     assert not broker.engine.dispatcher(GROUP).ledger.agents
 
@@ -365,6 +468,20 @@ async def test_newer_stream_supersedes_the_older_one_which_hears_why(broker: Bro
             assert (code, text.partition(":")[0]) == (grpc.StatusCode.ABORTED, "SUPERSEDED")
             await newer.report(succeeded(key_of(assign)))
     assert (await api.job(result.job_id)).state == job_pb2.JOB_STATE_SUCCEEDED
+
+
+async def test_other_process_of_the_name_takes_over_and_the_log_warns(broker: Broker) -> None:
+    async with stream_to(broker.mesh_address) as older:
+        await older.say(hello("a1"))
+        await older.welcome()
+        with capture_logs() as logs:
+            async with stream_to(broker.mesh_address) as newer:
+                await newer.say(hello("a1", incarnation=b"another process!"))
+                await newer.welcome()
+                code, text = await older.ending()
+    assert (code, "another process with the name" in text) == (grpc.StatusCode.ABORTED, True)
+    (warning,) = [line for line in logs if line["event"] == "agent.taken_over"]
+    assert (warning["log_level"], warning["agent"], warning["group"]) == ("warning", "a1", "default")
 
 
 async def test_older_stream_is_rejected_while_the_newer_one_lives(broker: Broker) -> None:

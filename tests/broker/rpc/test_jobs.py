@@ -692,7 +692,9 @@ async def test_held_job_goes_on_or_ends_as_a_person_decides(tmp_path: Path) -> N
 
         assert (await resolve(api, again, pb.HELD_RESOLUTION_RETRY)).state == job_pb2.JOB_STATE_QUEUED
         assert (await resolve(api, bad, pb.HELD_RESOLUTION_FAIL, "half done")).state == job_pb2.JOB_STATE_FAILED
-        assert (await resolve(api, good, pb.HELD_RESOLUTION_SUCCEED)).state == job_pb2.JOB_STATE_SUCCEEDED
+        done = await resolve(api, good, pb.HELD_RESOLUTION_SUCCEED, "the target is clean")
+        assert (done.state, done.HasField("failure")) == (job_pb2.JOB_STATE_SUCCEEDED, False)
+        assert (await api.job(good)).transitions[-1].comment == "the target is clean"
 
         refusal = await refused(resolve(api, bad, pb.HELD_RESOLUTION_RETRY))
         assert (refusal.code, refusal.reason) == (WRONG_STATE, "JOB_NOT_HELD")

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.rpc.plain import is_plain
+from protos.mesh.v1 import agent_service_pb2 as agent_pb
+from protos.mesh.v1 import job_pb2
 from protos.mesh.v1 import job_service_pb2 as pb
 
 PARENT = "organizations/default/groups/default"
@@ -45,6 +47,25 @@ specs = st.builds(
     delay=st.none() | st.integers(-1, 1).map(lambda seconds: Duration(seconds=seconds)),
     run_timeout=st.none() | st.integers(-1, 1).map(lambda seconds: Duration(seconds=seconds)),
 )
+attempts = around(0, 65_536).map(lambda length: agent_pb.AttemptList(job_keys=[1] * length, attempts=[1]))
+frames = st.builds(
+    agent_pb.AgentFrame,
+    heartbeat=st.none() | st.builds(agent_pb.Heartbeat, seq=st.just(1), stuck=st.none() | attempts),
+    capacity=st.none() | st.sampled_from([4_096, 4_097]).map(lambda most: agent_pb.Capacity(attempts=most)),
+    accepted=st.none() | attempts,
+    started=st.none() | attempts,
+    progress=st.lists(st.builds(agent_pb.Progress, fraction=st.sampled_from([0.5, 1.5])), max_size=1),
+    outcomes=st.lists(
+        st.builds(
+            agent_pb.Outcome,
+            status=st.integers(-1, 6),
+            failure=st.none() | st.just(job_pb2.Failure(code="x" * 1_000)),
+            run_time=st.none() | st.integers(-1, 1).map(lambda seconds: Duration(seconds=seconds)),
+        ),
+        max_size=2,
+    ),
+    goodbye=st.none() | st.sampled_from([256, 257]).map(lambda length: agent_pb.Goodbye(reason="x" * length)),
+)
 requests = st.builds(
     lambda parent, jobs: pb.SubmitStreamRequest(batch=pb.SubmitJobsRequest(parent=parent, jobs=jobs)),
     st.sampled_from([PARENT, "", "a" * 256, "a" * 257]),
@@ -63,6 +84,37 @@ def plain_job() -> pb.JobSpec:
 @given(requests)
 def test_plain_batch_breaks_no_rule(request: pb.SubmitStreamRequest) -> None:
     assert not is_plain(request) or protovalidate.collect_violations(request) == []
+
+
+@given(frames)
+def test_plain_frame_breaks_no_rule(frame: agent_pb.AgentFrame) -> None:
+    assert not is_plain(frame) or protovalidate.collect_violations(frame) == []
+
+
+def test_frame_is_plain_when_it_says_what_became_of_attempts() -> None:
+    listed = agent_pb.AttemptList(job_keys=[1], attempts=[1])
+    outcomes = [
+        agent_pb.Outcome(job_key=1, attempt=1, status=status) for status in job_pb2.OutcomeStatus.values() if status
+    ]
+
+    assert is_plain(
+        agent_pb.AgentFrame(heartbeat=agent_pb.Heartbeat(), accepted=listed, started=listed, outcomes=outcomes)
+    )
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        agent_pb.AgentFrame(hello=agent_pb.Hello(slots=1)),
+        agent_pb.AgentFrame(outcomes=[agent_pb.Outcome(status=job_pb2.OUTCOME_STATUS_UNSPECIFIED)]),
+        agent_pb.AgentFrame(accepted=agent_pb.AttemptList(job_keys=[1] * 65_537)),
+        agent_pb.AgentFrame(started=agent_pb.AttemptList(attempts=[1] * 65_537)),
+        agent_pb.AgentFrame(heartbeat=agent_pb.Heartbeat(stuck=agent_pb.AttemptList(job_keys=[1] * 65_537))),
+        agent_pb.AgentFrame(progress=[agent_pb.Progress()]),
+    ],
+)
+def test_frame_is_not_plain_when_its_rules_must_be_asked(frame: agent_pb.AgentFrame) -> None:
+    assert not is_plain(frame)
 
 
 @pytest.mark.parametrize("count", [1, 1_024])

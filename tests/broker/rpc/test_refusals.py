@@ -10,10 +10,14 @@ import grpc
 
 from broker import errors
 from broker.dispatch import reasons
+from broker.dispatch.liveness import REJECTED_RETRY_LEASES
 from broker.dispatch.messages import RequestRefused
+from broker.dispatch.model import SECOND_US, DispatchPolicy
 from broker.errors import MeshError
 from broker.rpc import status
-from broker.rpc.refusals import REFUSALS
+from broker.rpc.refusals import REFUSALS, REJECT, STREAM_REFUSALS
+from broker.rpc.sessions import END_CODES
+from protos.mesh.v1 import agent_service_pb2 as agent_pb
 
 ROOT = Path(__file__).parents[3]
 AT_START = {"CONFIG", "CLOCK_BEHIND", "PORT_TAKEN", "STORE_LOCKED"}
@@ -41,7 +45,38 @@ def kinds_of(root: type[MeshError]) -> set[type[MeshError]]:
 def test_page_of_refusals_has_the_rows_of_the_table() -> None:
     rows = [f"| `{row.reason}` | {row.code} | {row.when} | {row.advice} |" for row in REFUSALS]
     page = (ROOT / "docs" / "errors.md").read_text().splitlines()
-    assert [line for line in page if line.startswith("| `")] == rows
+    table = page[: page.index("## Sessions of agents")]
+    assert [line for line in table if line.startswith("| `")] == rows
+
+
+def test_pages_have_the_rows_of_the_table_of_streams() -> None:
+    errors = (ROOT / "docs" / "errors.md").read_text()
+    protocol = (ROOT / "docs" / "protocol.md").read_text()
+    for row in STREAM_REFUSALS:
+        assert f"| `{row.code}` | {row.comes_as} | {row.retry} | {row.when} | {row.advice} |" in errors
+        if row.comes_as == REJECT:
+            assert f"| `{row.code}` | {row.retry} | {row.when} | {row.advice} |" in protocol
+        else:
+            assert f"| `{row.comes_as}`" in protocol
+            assert f"`{row.code}`" in protocol.partition("### Statuses")[2].partition("## Leaving")[0]
+
+
+def test_table_of_streams_has_every_way_in_which_a_session_is_refused_or_ended() -> None:
+    ended = {(text.partition(":")[0], code.name) for code, text in END_CODES.values()}
+    assert {(row.code, row.comes_as) for row in STREAM_REFUSALS if row.comes_as != REJECT} == ended
+    said = set()
+    for _, call in calls():
+        if isinstance(call.func, ast.Name) and call.func.id in ("_reject", "RejectAgent"):
+            code = call.args[call.func.id == "RejectAgent"]
+            if isinstance(code, ast.Constant):
+                said.add(code.value)
+    rejects = {row.code: row for row in STREAM_REFUSALS if row.comes_as == REJECT}
+    assert set(rejects) == said
+    assert {f"REJECT_CODE_{code}" for code in rejects} <= set(agent_pb.RejectCode.keys())
+    for row in rejects.values():
+        assert not row.retry_after_s or row.retry == f"after {row.retry_after_s} s"
+    leases = REJECTED_RETRY_LEASES * DispatchPolicy().lease_us // SECOND_US
+    assert rejects["AGENT_DISABLED"].retry == f"after {REJECTED_RETRY_LEASES} leases ({leases} s)"
 
 
 def test_table_has_each_reason_once_with_a_code_of_grpc() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
@@ -8,17 +9,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection
 
-from broker.dispatch.model import NO_JOB, JobKey
+from broker.dispatch.model import NO_JOB, GroupNo, JobKey
 from broker.dispatch.rows import Writes
 from broker.errors import ConfigError, StoreBusyError, StoreFailedError
-from broker.store.base import Body, CommitOutcome, CommitStatus
+from broker.store import search
+from broker.store.base import Body, CommitOutcome, CommitStatus, JobPage, JobQuery
 from broker.store.sqlite import SqliteStore
 from tests.broker.store import peer
 from tests.conformance.bench import BROKER, StoreBench
 from tests.conftest import not_run
 
 MIB = 1 << 20
+WAIT_S = 20.0
 
 
 @pytest.fixture
@@ -180,6 +184,13 @@ def test_store_names_the_choices_when_synchronous_is_none_of_them(path: Path) ->
         SqliteStore(path, synchronous="full")
 
 
+def test_store_refuses_a_sqlite_that_lacks_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 32, 3))
+
+    with pytest.raises(ConfigError, match=r"is too old: use a Python with 3\.33 or newer"):
+        SqliteStore(tmp_path / "mesh.db")
+
+
 async def test_store_has_a_thread_for_every_role_and_leaves_none(path: Path) -> None:
     def threads() -> set[str]:
         names = (thread.name for thread in threading.enumerate())
@@ -214,3 +225,25 @@ async def test_history_is_read_while_a_transaction_is_open(path: Path) -> None:
     foreign.execute("ROLLBACK")
     foreign.close()
     await bench.store.close()
+
+
+async def test_known_request_is_found_while_a_long_search_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = StoreBench(lambda: SqliteStore(path), SqliteStore(path))
+    await bench.start()
+    began, answered = threading.Event(), threading.Event()
+
+    def list_jobs(_: Connection, __: JobQuery) -> JobPage:
+        began.set()
+        assert answered.wait(WAIT_S)
+        return JobPage([], None)
+
+    monkeypatch.setattr(search, "list_jobs", list_jobs)
+    searching = asyncio.create_task(bench.store.jobs(JobQuery((GroupNo(1),))))
+    assert await asyncio.to_thread(began.wait, WAIT_S)
+    try:
+        async with asyncio.timeout(WAIT_S / 2):
+            assert await bench.store.find_request(1, "none", 0) is None
+    finally:
+        answered.set()
+        await searching
+        await bench.store.close()

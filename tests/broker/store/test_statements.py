@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.store import file, statements
+from broker.store import file, schema, statements
 from broker.store.connection import StoreConnection
 
 
@@ -41,6 +41,7 @@ FINDERS = {
     "DELETE_TRANSITION": (statements.DELETE_BESIDE[2], "transition_job"),
     "UPDATE_JOB": (statements.UPDATE_JOB, "INTEGER PRIMARY KEY"),
     "FINISH_JOB": (statements.FINISH_JOB, "INTEGER PRIMARY KEY"),
+    "update_rows": (statements.update_rows(schema.job, ("state", "job_key"), {"code": ""}, 16), "INTEGER PRIMARY KEY"),
 }
 
 

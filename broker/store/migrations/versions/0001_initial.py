@@ -67,6 +67,14 @@ def _people() -> None:
         _number("created_us"),
         _text("mode"),
         _text("inactive_jobs"),
+        _text("placing"),
+        _number("placing_choices"),
+        _number("attempts_max"),
+        _number("backoff_first_us"),
+        _number("backoff_max_us"),
+        _number("cancel_grace_us"),
+        _number("queue_jobs_max"),
+        _number("queue_bytes_max"),
         _number("removed_us"),
         sa.ForeignKeyConstraint(["org_no"], ["organisation.org_no"]),
         sa.PrimaryKeyConstraint("group_no"),
@@ -124,6 +132,7 @@ def _agents() -> None:
         _number("created_us"),
         _number("last_connected_us"),
         _bytes("incarnation"),
+        _text("labels"),
         sa.PrimaryKeyConstraint("group_no", "agent_no"),
     )
     op.create_index(
@@ -142,6 +151,20 @@ def _agents() -> None:
         _text("description"),
         sa.PrimaryKeyConstraint("group_no", "agent_no"),
     )
+    op.create_table(
+        "request",
+        sa.Column("request_no", ROW_NO, nullable=False),
+        _number("org_no"),
+        _text("request_id"),
+        _bytes("digest"),
+        _text("kind"),
+        _number("group_no"),
+        _number("number"),
+        _number("expires_us"),
+        sa.PrimaryKeyConstraint("request_no"),
+        sa.UniqueConstraint("org_no", "request_id", name="request_id_in_organisation"),
+    )
+    op.create_index("request_expiry", "request", ["expires_us"])
     op.create_table(
         "operation_policy",
         _number("group_no"),
@@ -280,3 +303,4 @@ def _fences() -> None:
     op.create_table(
         "broker_batch", _text("broker_id"), _number("seq"), _number("at_us"), sa.PrimaryKeyConstraint("broker_id")
     )
+    op.create_table("mesh", _text("mesh_id"), sa.PrimaryKeyConstraint("mesh_id"))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Final
 
 from agent_stub.backoff import Backoff
 from agent_stub.session import (
+    FENCED,
     AgentSession,
     Hello,
     Key,
@@ -19,12 +21,18 @@ from agent_stub.session import (
     StopRun,
 )
 from broker.dispatch.model import AgentNo, DrainEnd
-from tests.integration.broker_process import BrokerProcess
-from tests.integration.frames import BrokerFrame
-from tests.integration.timeline import MS, S, Stream, Timeline
+from simulator.fuzz.broken import expect
+from simulator.fuzz.broker import BrokerProcess
+from simulator.fuzz.chronicle import Chronicle
+from simulator.fuzz.course import HOPELESS, NAMES, POISON, Course, claims, labels_of, serves
+from simulator.fuzz.frames import BrokerFrame
+from simulator.fuzz.timeline import MS, S, Stream, Timeline
 
-FENCED = "fenced"
-RUN_TIMES_US = (5 * MS, 200 * MS, S, S, 4 * S, 4 * S, 4 * S, 15 * S)
+RUN_TIMES_US: Final = (5 * MS, 200 * MS, S, S, 4 * S, 4 * S, 4 * S, 15 * S)
+POISONED_US: Final = 50 * MS
+"""How long a job that kills its agent runs before it does."""
+HELLO_BYTES: Final = 300
+"""Few, so that some outcomes follow after Welcome."""
 
 
 class Run:
@@ -35,6 +43,7 @@ class Run:
         self.status = status
         self.ends_us = ends_us
         self.is_exclusive = is_exclusive
+        self.is_fenced = False
         self.version = 0
         self.left_us = 0  # what is left of it while its process stands still
 
@@ -42,16 +51,31 @@ class Run:
 class Journal:
     """What really ran, as nobody in the mesh can know it. `executing` are exclusive jobs and who runs them now."""
 
-    def __init__(self) -> None:
-        self.started: list[tuple[Key, str]] = []
+    def __init__(self, chronicle: Chronicle) -> None:
+        self.started: dict[Key, str] = {}
         self.succeeded: set[Key] = set()
         self.executing: dict[int, tuple[Key, str]] = {}
+        self._chronicle = chronicle
+
+    def starts(self, run: Run, process: str) -> None:
+        """A handler begins: the only one of this attempt, ever (invariant 3)."""
+        other = self.started.setdefault(run.key, process)
+        expect(other == process, "inv03", f"attempt {run.key} starts on {process}, and has run on {other}")
+        self._chronicle.note(f"attempt {run.key[1]} starts on {process}", run.key[0])
+
+    def ends(self, run: Run, process: str) -> None:
+        """A handler has ended by itself, or because it was told to."""
+        self.stands_still(run)
+        if run.status is OutcomeStatus.SUCCEEDED:
+            self.succeeded.add(run.key)
+        self._chronicle.note(f"attempt {run.key[1]} ends on {process}: {run.status.name.lower()}", run.key[0])
 
     def goes_on(self, run: Run, process: str) -> None:
         """The run executes from now on. Two of one exclusive job never do at a time (promise P3)."""
         if run.is_exclusive:
             other = self.executing.setdefault(run.key[0], (run.key, process))
-            assert other == (run.key, process), f"exclusive job {run.key[0]}: {run.key} on {process} while {other} runs"
+            is_alone = other == (run.key, process)
+            expect(is_alone, "P3", f"exclusive job {run.key[0]}: {run.key} on {process} while {other} runs")
 
     def stands_still(self, run: Run) -> None:
         """The run executes no more, or not now."""
@@ -64,33 +88,33 @@ class AgentProcess:
 
     def __init__(
         self,
+        course: Course,
         name: str,
         number: AgentNo,
         life: int,
         *,
         timeline: Timeline,
-        chance: Random,
         broker: BrokerProcess,
         journal: Journal,
-        slots: int,
-        prefetch: int,
-        failing: float,
-        slow_stops: float,
         on_end: Callable[[AgentProcess], None],
     ) -> None:
         self.name = name
         self.process = f"{name}/{life}"
-        self.session = AgentSession(slots, prefetch, operations={"work"}, hello_bytes_max=300)
+        self.number = number
         self.stream: Stream | None = None
         self.is_over = False
         self.is_frozen = False
-        self._number = number
+        self._chance = chance = Random(f"agent {self.process} of {course.seed}")
+        place = NAMES.index(name)
+        self.session = AgentSession(
+            chance.randint(1, 3), chance.randint(0, 1), operations=serves(course, place), hello_bytes_max=HELLO_BYTES
+        )
+        self._course = course
+        self._operations = claims(course, place)
+        self._labels = labels_of(course, place)
         self._timeline = timeline
-        self._chance = chance
         self._broker = broker
         self._journal = journal
-        self._failing = failing
-        self._slow_stops = slow_stops
         self._on_end = on_end
         self._runs: dict[Key, Run] = {}
         self._backlog: list[Callable[[], None]] = []
@@ -99,6 +123,7 @@ class AgentProcess:
         self._timer_us = 0
         self._has_just_woken = False
         self._cut_off_until_us = 0
+        self._mute_until_us = 0
         self._dial()
 
     @property
@@ -106,10 +131,22 @@ class AgentProcess:
         """The agent's own clock."""
         return self._timeline.now_us + self._offset_us
 
+    @property
+    def operations(self) -> frozenset[str]:
+        """What it says in its Hello that it runs."""
+        return self._operations
+
+    @property
+    def labels(self) -> frozenset[str]:
+        """What it says of itself in its Hello."""
+        return self._labels
+
     # --- its life ---------------------------------------------------------------------------------------------------
 
     def kill(self) -> None:
         """`kill -9`: everything of it is gone, and its runs with it."""
+        if self.is_over:
+            return
         for run in self._runs.values():
             self._journal.stands_still(run)
         self._runs.clear()
@@ -132,6 +169,10 @@ class AgentProcess:
         if self.stream is not None:
             self.stream.cut(is_silent=True)
 
+    def mute(self, for_us: int) -> None:
+        """None of its heartbeats gets through for a while; everything else does."""
+        self._mute_until_us = self._timeline.now_us + for_us
+
     def _wake(self) -> None:
         if self.is_over:
             return
@@ -141,10 +182,12 @@ class AgentProcess:
             backlog.append(self._on_timer)
         else:
             backlog.insert(0, self._on_timer)
-        # What is fenced now was stopped in the first moment of the wake-up: it executes no step more.
+        # What is fenced now, or was before it stood still, is killed in the first moment: it executes no step more.
         self._has_just_woken = True
-        for run in self._runs.values():
+        for run in list(self._runs.values()):
             run.ends_us = self._timeline.now_us + run.left_us
+            if run.is_fenced:
+                self._end_run(run, 0)
         for act in backlog:
             self._alive(act)
         self._has_just_woken = False
@@ -182,7 +225,7 @@ class AgentProcess:
         stream = Stream(
             self._timeline,
             self._chance,
-            to_broker=lambda one, frame: self._broker.read(one, self._number, incarnation, frame),
+            to_broker=lambda one, frame: self._broker.read(one, self, incarnation, frame),
             to_agent=lambda one, frame: self._alive(lambda: self._read(one, frame)),
             ended_at_broker=self._broker.ended,
             ended_at_agent=lambda one: self._alive(lambda: self._ended(one)),
@@ -247,6 +290,8 @@ class AgentProcess:
             for order in orders:
                 self._carry_out(order)
         while self.stream is not None and (frame := self.session.take_frame(self.now_us)) is not None:
+            if self._timeline.now_us < self._mute_until_us:
+                frame.heartbeat = None
             self.stream.up.write(frame)
             if frame.goodbye is not None:
                 self._say_goodbye(self.stream)
@@ -272,14 +317,18 @@ class AgentProcess:
 
     def _start(self, order: StartRun) -> None:
         key = (order.assign.job_key, order.assign.attempt)
-        failed = self._chance.random() < self._failing
+        failed = self._chance.random() < self._course.failing or order.assign.operation == HOPELESS
         status = OutcomeStatus.FAILED if failed else OutcomeStatus.SUCCEEDED
         run = Run(key, status, self._timeline.now_us, is_exclusive=order.assign.exclusive)
         self._runs[key] = run
-        self._journal.started.append((key, self.process))
+        self._journal.starts(run, self.process)
         if not self._has_just_woken:
             self._journal.goes_on(run, self.process)
-        self._end_run(run, self._chance.choice(RUN_TIMES_US))
+        if order.assign.operation == POISON:
+            self._end_run(run, 2 * POISONED_US)
+            self._later(POISONED_US, self.kill)
+        else:
+            self._end_run(run, self._chance.choice(RUN_TIMES_US))
 
     def _stop(self, order: StopRun) -> None:
         run = self._runs.get((order.job_key, order.attempt))
@@ -287,7 +336,8 @@ class AgentProcess:
             return
         if run.status is OutcomeStatus.FAILED or self._chance.random() < 0.9:
             run.status = OutcomeStatus.CANCELLED
-        is_slow = order.reason != FENCED and self._chance.random() < self._slow_stops
+        run.is_fenced = run.is_fenced or order.reason == FENCED
+        is_slow = order.reason != FENCED and self._chance.random() < self._course.slow_stops
         delay_us = 20 * S if is_slow else self._chance.randrange(900 * MS)
         if self._has_just_woken:
             delay_us = 0
@@ -307,9 +357,7 @@ class AgentProcess:
     def _finish(self, run: Run, version: int) -> None:
         if run.version != version or self._runs.pop(run.key, None) is None:
             return
-        self._journal.stands_still(run)
-        if run.status is OutcomeStatus.SUCCEEDED:
-            self._journal.succeeded.add(run.key)
+        self._journal.ends(run, self.process)
         text = f"{run.key} on {self.process}"
         is_failed = run.status is OutcomeStatus.FAILED
         content = b"" if is_failed else text.encode()

@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from heapq import heappop, heappush
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from agent_stub.session import Frame, Hello
-from tests.integration.frames import BrokerFrame
+from simulator.fuzz.broken import LIVENESS, expect
+from simulator.fuzz.frames import BrokerFrame
 
 MS = 1_000
 S = 1_000_000
 START_US = 1_000 * S
+STEPS_MAX: Final = 20_000
+"""Many times what happens in a run."""
 
 
 class Timeline:
-    """What happens when. Things of the same instant happen in the order in which they were said."""
+    """What happens when. Things of the same instant happen in the order in which they were said.
+
+    `steps` counts what has happened.
+    """
 
     def __init__(self) -> None:
         self.now_us = START_US
+        self.steps = 0
         self._count = 0
         self._heap: list[tuple[int, int, Callable[[], Any]]] = []
 
@@ -36,6 +43,8 @@ class Timeline:
         """Let time pass."""
         while self._heap and self._heap[0][0] <= until_us and not is_done():
             self.now_us, _, act = heappop(self._heap)
+            self.steps += 1
+            expect(self.steps < STEPS_MAX, LIVENESS, "the mesh is busy for ever")
             act()
         if not is_done():
             self.now_us = until_us

@@ -1,7 +1,8 @@
 """A broker and agents as real processes on this machine, for programs that show or test what happens to them.
 
 What a process says on standard error is read as it comes, so that whoever waits for something (`broker.ready`,
-`session.started`) waits for that line and not for a time. All that was started is ended by `Mesh.__aexit__`.
+`session.started`) waits for that line and not for a time. All that was started is ended by `Mesh.__aexit__`; where that
+never runs, because whoever started it is killed, the kernel ends it (on Linux).
 """
 
 import asyncio
@@ -20,6 +21,18 @@ from typing import Final, Self
 SAID_LINES_MAX: Final = 2_000
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
+
+_WITH_PARENT: Final = """
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+if os.getppid() != int(sys.argv[1]):
+    sys.exit(1)  # whoever started this was gone before the kernel knew
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+"""A program that becomes another one, after it has asked the kernel to kill it when the thread that started it ends.
+
+Asked here and not between fork and exec of the parent, where gRPC's threads are.
+"""
 
 
 class ProcessError(Exception):
@@ -82,7 +95,7 @@ class Process:
         # Settings of whoever starts this are not settings of the demonstration.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")}
         self._process = await asyncio.create_subprocess_exec(
-            *self._arguments,
+            *_with_parent(self._arguments),
             env=inherited | self._environment,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
@@ -159,6 +172,14 @@ class Process:
     def _failure(self, text: str) -> ProcessError:
         last = "\n".join(f"    {line}" for line in list(self._lines)[-12:])
         return ProcessError(f"{self.name} {text}; it wrote last:\n{last or '    (nothing)'}")
+
+
+def _with_parent(command: Sequence[str]) -> Sequence[str]:
+    if sys.platform != "linux":
+        return command
+    program, *arguments = command
+    assert program == sys.executable, "it becomes another program of the same interpreter"
+    return [program, "-I", "-S", "-c", _WITH_PARENT, str(os.getpid()), *arguments]
 
 
 class Mesh:

@@ -6,16 +6,17 @@ what was committed; whether the batch under way is on disk is up to chance.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from functools import partial
 from random import Random
+from typing import Final, Protocol, TypeVar
 
 from agent_stub.session import Frame, Hello, Outcome
 from broker.dispatch.batch import Batch, Batcher
 from broker.dispatch.dispatcher import Dispatcher
-from broker.dispatch.invariants import check
+from broker.dispatch.invariants import Violation, check
 from broker.dispatch.messages import (
     AgentConnected,
     AgentLeaving,
@@ -29,48 +30,88 @@ from broker.dispatch.messages import (
     CapacityStated,
     Effects,
     Event,
+    GroupConfigured,
     JobSubmitted,
     KnownJob,
     Reply,
     SessionClosed,
 )
-from broker.dispatch.model import AgentNo, DispatchPolicy, GroupNo, JobKey, OutcomeStatus, SessionId
+from broker.dispatch.model import AgentNo, GroupNo, JobKey, OutcomeStatus, SessionId, Spread
 from broker.dispatch.stored import Stored
 from broker.dispatch.watcher import Watcher
-from tests.integration.frames import Writer
-from tests.integration.timeline import MS, Stream, Timeline
+from simulator.fuzz.broken import BrokenPromiseError
+from simulator.fuzz.chronicle import Chronicle
+from simulator.fuzz.course import Course
+from simulator.fuzz.frames import Writer
+from simulator.fuzz.timeline import MS, Stream, Timeline
 
-GROUP = GroupNo(1)
-OPERATIONS = frozenset({"work"})
-LAG_US = 500 * MS
-_STATUS = dict(zip((1, 2, 3, 4), OutcomeStatus, strict=True))
+GROUP: Final = GroupNo(1)
+LAG_US: Final = 500 * MS
+COMMIT_US: Final = 5 * MS
+FAILING_US: Final = 1_000 * MS
+"""How long a commit takes at the most that fails."""
+DispatcherT = TypeVar("DispatcherT", bound=Dispatcher)
+_STATUS: Final = dict(zip((1, 2, 3, 4), OutcomeStatus, strict=True))
 
 
 class JudgedDispatcher(Dispatcher):
-    """Every step is judged by all invariants."""
+    """Every step is judged by all invariants. `begin` when it is recovered.
 
-    def begin(self) -> None:
+    With `keeps`, what it is given and what it orders is kept, so that `replayed` can judge invariant 9.
+    """
+
+    def begin(self, *, keeps: bool) -> None:
         """It is recovered: from now on it is watched."""
         self.watcher = Watcher(self)
+        self._keeps = keeps
 
     def step(self, now_us: int, event: Event) -> None:
         effects = self.ledger.effects
         replies, sends, notices = len(effects.replies), len(effects.sends), len(effects.notices)
         super().step(now_us, event)
+        if self._keeps:
+            self.watcher.script.append((now_us, event))
         self.watcher.judge(
             event,
             Effects(replies=effects.replies[replies:], sends=effects.sends[sends:], notices=effects.notices[notices:]),
         )
-        found = [*check(self), *self.watcher.violations]
-        assert not found, "\n".join(f"[inv{number:02}] {text}" for number, text in found)
+        judge([*check(self), *self.watcher.violations])
+
+    def take_effects(self) -> Effects:
+        effects = super().take_effects()
+        if self._keeps:
+            self.watcher.script.append((self.ledger.now_us, None))
+            self.watcher.taken.append(replace(effects, replies=[*effects.replies], sends=[*effects.sends]))
+        return effects
+
+
+def judge(found: list[Violation]) -> None:
+    """Raises BrokenPromiseError with the first that was found."""
+    if found:
+        text = "; ".join(one.text for one in found if one.number == found[0].number)
+        raise BrokenPromiseError(f"inv{found[0].number:02}", text)
+
+
+class Caller(Protocol):
+    """What the broker knows of the process at the other end of a stream."""
+
+    number: AgentNo
+    process: str
+
+    @property
+    def operations(self) -> frozenset[str]: ...
+
+    @property
+    def labels(self) -> frozenset[str]: ...
 
 
 class Peer:
     """One session as the broker sees it."""
 
-    def __init__(self, session: SessionId, agent: AgentNo, incarnation: bytes, writer: Writer) -> None:
+    def __init__(self, session: SessionId, caller: Caller, incarnation: bytes, writer: Writer) -> None:
         self.session = session
-        self.agent = agent
+        self.caller = caller
+        self.agent = caller.number
         self.incarnation = incarnation
         self.writer = writer
 
@@ -79,18 +120,20 @@ class BrokerProcess:
     """`on_commit` hears each batch that is on disk, before it is released."""
 
     def __init__(
-        self, timeline: Timeline, chance: Random, policy: DispatchPolicy, on_commit: Callable[[Batch], None]
+        self, course: Course, timeline: Timeline, chronicle: Chronicle, on_commit: Callable[[Batch], None]
     ) -> None:
         self.stored = Stored()
         self.known: dict[bytes, KnownJob] = {}
         self.is_up = False
         self.epoch = 0
-        self.commit_us_max = 5 * MS
-        self.counts: Counter[str] = Counter()
+        self.commit_us_max = COMMIT_US
+        self.fails_next_commit = False
         self.waiting: dict[int, Callable[[Reply], None]] = {}
+        self._course = course
+        self._policy = course.policy
         self._timeline = timeline
-        self._chance = chance
-        self._policy = policy
+        self._chance = Random(f"broker of {course.seed}")
+        self._chronicle = chronicle
         self._on_commit = on_commit
         self._ticket = 0
         self._life = 0
@@ -98,13 +141,17 @@ class BrokerProcess:
     # --- its life ---------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin, from what is on disk."""
+        """Begin, from what is on disk. Nothing, if it has begun already."""
+        if self.is_up:
+            return
         self.is_up = True
         self.epoch += 1
         self._session_no = 0
-        self.dispatcher = JudgedDispatcher(GROUP, self._policy, self.epoch, Random(self.epoch))
-        self.stored.recover(self.dispatcher, self._timeline.now_us)
-        self.dispatcher.begin()
+        self._chronicle.note(f"the broker starts for the {self.epoch}. time")
+        self.dispatcher = self._recovered(JudgedDispatcher, self.stored, self._timeline.now_us)
+        self._began = (self._policy, self._copy(), self._timeline.now_us) if self._course.replays else None
+        self.dispatcher.begin(keeps=self._course.replays)
+        judge(check(self.dispatcher))
         self._batcher = Batcher(0)
         self._batcher.add(GROUP, self.dispatcher)
         self._mailbox: list[Event] = []
@@ -114,14 +161,46 @@ class BrokerProcess:
         self._asleep: list[Callable[[], None]] = []
         self._arm()
 
+    def _recovered(self, kind: type[DispatcherT], stored: Stored, now_us: int) -> DispatcherT:
+        dispatcher = kind(GROUP, self._policy, self.epoch, Random(self.epoch))
+        stored.recover(dispatcher, now_us)
+        return dispatcher
+
+    def _copy(self) -> Stored:
+        """What is on disk now, apart from what will be: rows never change, their containers do."""
+        other = Stored()
+        for name in Stored.__slots__:
+            setattr(other, name, copy(getattr(self.stored, name)))
+        return other
+
+    def judge_life(self) -> None:
+        """What only a whole life shows: that its events have the same effects again, and that its rows say it all."""
+        found: list[Violation] = []
+        if self._began is not None:
+            policy, stored, at_us = self._began
+            again = Dispatcher(GROUP, policy, self.epoch, Random(self.epoch))
+            stored.recover(again, at_us)
+            found += self.dispatcher.watcher.replay(again)
+            self._chronicle.count("life replayed")
+        if self._batcher.pending is None:
+            found += self.dispatcher.watcher.recovery(self.stored)
+        judge(found)
+
+    def configure(self, spread: Spread, *, refuses_inactive: bool) -> None:
+        """An operator configures the group: that is on disk before the dispatcher hears of it."""
+        self._policy = replace(self._policy, spread=spread, refuses_inactive=refuses_inactive)
+        self.ask(lambda ticket: GroupConfigured(ticket, spread, refuses_inactive))
+
     def kill(self) -> None:
         """`kill -9`. The batch under way may be on disk or not; nobody is answered."""
+        self._chronicle.note("the broker is killed")
+        self.judge_life()
         self.is_up = False
         self._life += 1
         pending = self._batcher.pending
         if pending is not None:
             is_on_disk = self._chance.random() < 0.5
-            self.counts["killed after commit" if is_on_disk else "killed before commit"] += 1
+            self._chronicle.count("killed after commit" if is_on_disk else "killed before commit")
             if is_on_disk:
                 self._store(pending)
         self.waiting.clear()
@@ -167,10 +246,15 @@ class BrokerProcess:
         self.waiting[self._ticket] = then
         self._post(make(self._ticket))
 
-    def read(self, stream: Stream, agent: AgentNo, incarnation: bytes, frame: Hello | Frame) -> None:
+    def read(self, stream: Stream, caller: Caller, incarnation: bytes, frame: Hello | Frame) -> None:
         """A frame has arrived."""
         if self.is_up:
-            self._now_or_never(lambda: self._read(stream, agent, incarnation, frame))()
+            self._now_or_never(lambda: self._read(stream, caller, incarnation, frame))()
+
+    def forge(self, stream: Stream, job_key: JobKey, attempt: int) -> None:
+        """A report arrives on a stream that its agent never made."""
+        peer = self.peers[stream]
+        self._post(AttemptFinished(peer.agent, peer.session, job_key, attempt, OutcomeStatus.SUCCEEDED, body=b"forged"))
 
     def ended(self, stream: Stream) -> None:
         """A stream has ended, for whatever reason."""
@@ -181,11 +265,11 @@ class BrokerProcess:
         if peer is not None:
             self._post(SessionClosed(peer.agent, peer.session))
 
-    def _read(self, stream: Stream, agent: AgentNo, incarnation: bytes, frame: Hello | Frame) -> None:
+    def _read(self, stream: Stream, caller: Caller, incarnation: bytes, frame: Hello | Frame) -> None:
         if isinstance(frame, Hello):
             self._session_no += 1
             session = SessionId(self._session_no)
-            self.peers[stream] = Peer(session, agent, incarnation, Writer(self.epoch, self._policy))
+            self.peers[stream] = Peer(session, caller, incarnation, Writer(self.epoch, self._policy))
             self._post(self._hello(self.peers[stream], frame))
         elif stream in self.peers:
             peer = self.peers[stream]
@@ -210,8 +294,8 @@ class BrokerProcess:
             hello.slots,
             hello.capacity.attempts,
             hello.capacity.seq,
-            OPERATIONS,
-            frozenset(),
+            peer.caller.operations,
+            peer.caller.labels,
             tuple(AttemptId(JobKey(key), attempt) for key, attempt in hello.held),
             tuple(self._outcome(peer, one) for one in hello.outcomes),
         )
@@ -265,7 +349,7 @@ class BrokerProcess:
         lag_us = now_us - due_us if due_us is not None and now_us - due_us > LAG_US else 0
         batch = batcher.run(now_us, [(GROUP, event) for event in [*self._told(), *map(self._known, events)]], lag_us)
         if batch.seq:
-            delay_us = self._chance.randrange(self.commit_us_max)
+            delay_us = self._chance.randrange(FAILING_US if self.fails_next_commit else self.commit_us_max)
             self._timeline.after(delay_us, self._now_or_never(self._committed))
         else:
             self._release(batch)
@@ -280,6 +364,12 @@ class BrokerProcess:
         return event
 
     def _committed(self) -> None:
+        if self.fails_next_commit:  # nobody knows whether it is on disk: the broker ends, and reads it when it starts
+            self.fails_next_commit = False
+            self._chronicle.count("commit failed")
+            self.kill()
+            self._timeline.after(self._chance.randrange(50 * MS, 2_000 * MS), self.start)
+            return
         batch = self._batcher.committed()
         self._store(batch)
         self._release(batch)

@@ -1,0 +1,23 @@
+"""What a run has found: a promise or an invariant that does not hold."""
+
+from typing import Final
+
+LIVENESS: Final = "liveness"
+"""After the faults everything must come to its end."""
+CRASH: Final = "crash"
+"""An exception that nobody foresaw, in the code under test."""
+
+
+class BrokenPromiseError(AssertionError):
+    """`promise` is `inv01` to `inv15`, `P1` to `P9` (both of docs/concepts.md), LIVENESS or CRASH."""
+
+    def __init__(self, promise: str, text: str) -> None:
+        super().__init__(f"[{promise}] {text}")
+        self.promise = promise
+        self.text = text
+
+
+def expect(holds: object, promise: str, text: str) -> None:
+    """Raises BrokenPromiseError unless it holds."""
+    if not holds:
+        raise BrokenPromiseError(promise, text)

@@ -1,0 +1,181 @@
+"""`mesh-sim fuzz`. Light to import: it is read for `mesh-sim --help`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from simulator.backends import Backend
+    from simulator.fuzz.campaign import Schedules
+    from simulator.fuzz.trials import Trial
+
+ENOUGH: Final = 200
+"""Schedules from which on everything must have happened in some of them."""
+TOLD_MAX: Final = 10
+FOUND = 3
+INTERRUPTED = 4
+BAD_INPUT = 2
+
+
+def fuzz(
+    *,
+    seeds: str = "1-200",
+    mutant: str = "",
+    mutants: str = "tests.mutants",
+    story: Annotated[bool, Parameter(negative="")] = False,
+    shrink: Annotated[bool, Parameter(negative="")] = False,
+    out: Path | None = None,
+    workers: Annotated[int, Parameter(name=["--workers", "--jobs"], validator=Number(gte=0, lte=1024))] = 0,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """A mesh in memory under seeded chance, seed after seed: every promise is judged whatever fails.
+
+    Exit code 0: nothing was broken; 3: something was, or a mutant was not found, or (with 200 seeds and more) something
+    that should happen now and then never did; 4: interrupted; 2: bad input.
+
+    Parameters
+    ----------
+    seeds
+        The seeds, such as `1-2000` or `17`.
+    mutant
+        Put this deliberate defect into the code, or `all` of them one after the other: each must be found.
+    mutants
+        The module that holds them; they are in the source tree, not in the package.
+    story
+        Tell what happened in the first schedule that broke something.
+    shrink
+        Look for the smallest schedule that breaks the same.
+    out
+        Write the JSON object to this file too: an interrupted range of ranges goes on behind the last file.
+    workers
+        Worker processes; 0: one for each core.
+    as_json
+        Print one JSON object.
+    """
+    from broker.errors import MeshError
+    from simulator.backends import backend_named
+
+    try:
+        wanted = _range_of(seeds)
+        backend = backend_named("loky", workers)
+        if mutant:
+            return _mutants(wanted, backend, mutant, mutants, as_json=as_json)
+        return _campaign(wanted, backend, out, is_told=story, is_shrunk=shrink, as_json=as_json)
+    except (ValueError, MeshError) as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written; run the same seeds again", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _range_of(text: str) -> range:
+    first, _, last = text.partition("-")
+    if not (first.isascii() and first.isdigit() and (not last or last.isdigit()) and text.count("-") <= 1):
+        raise ValueError(f"--seeds {text}: give a seed or a range, such as 17 or 1-2000")
+    seeds = range(int(first), int(last or first) + 1)
+    if not seeds:
+        raise ValueError(f"--seeds {text}: the first seed is after the last one; did you mean {last}-{first}?")
+    return seeds
+
+
+def _campaign(
+    seeds: range, backend: Backend, out: Path | None, *, is_told: bool, is_shrunk: bool, as_json: bool
+) -> int:
+    from simulator.fuzz.campaign import Schedules, campaign
+
+    began_s = time.monotonic()
+    seen = Schedules()
+    for part in _shown(campaign(seeds, backend), len(seeds)):
+        seen.add(part)
+    document = _document(seeds, seen, time.monotonic() - began_s)
+    if out is not None:
+        out.write_text(f"{json.dumps(document)}\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(document))
+    else:
+        print("\n".join(_words(seen, seeds)))
+    if seen.violations and (is_told or is_shrunk):
+        _explain(seen.violations[0].seed, is_told=is_told, is_shrunk=is_shrunk)
+    return FOUND if seen.violations or document["never"] else 0
+
+
+def _shown(parts: Iterable[Schedules], of: int) -> Iterator[Schedules]:
+    from simulator.console import progress_bar
+
+    with progress_bar() as show:
+        done = 0
+        for part in parts:
+            done += part.count
+            show("schedules", done, of)
+            yield part
+
+
+def _document(seeds: range, seen: Schedules, wall_s: float) -> dict[str, object]:
+    return {
+        "from": seeds[0],
+        "to": seeds[-1],
+        "schedules": seen.count,
+        "steps": seen.steps,
+        "violations": [
+            {"seed": one.seed, "invariant": one.promise, "text": one.text, "command": one.command}
+            for one in seen.violations
+        ],
+        "sometimes": dict(sorted(seen.happened.items())),
+        "never": seen.never if seen.count >= ENOUGH else [],
+        "digest": seen.digest,
+        "wall_s": round(wall_s, 1),
+    }
+
+
+def _words(seen: Schedules, seeds: range) -> list[str]:
+    lines = [f"{seen.count:,} schedules (seeds {seeds[0]} to {seeds[-1]}), {seen.steps:,} steps, digest {seen.digest}"]
+    for one in seen.violations[:TOLD_MAX]:
+        lines += [f"broken: {one.promise} in seed {one.seed}: {one.text}", f"        again: {one.command}"]
+    if len(seen.violations) > TOLD_MAX:
+        lines.append(f"        and {len(seen.violations) - TOLD_MAX} more")
+    if seen.count >= ENOUGH:
+        lines += [f"never happened: {name}" for name in seen.never]
+    lines.append("something is broken" if seen.violations else "every promise and every invariant held")
+    return lines
+
+
+def _explain(seed: int, *, is_told: bool, is_shrunk: bool) -> None:
+    from simulator.fuzz.campaign import course_of_seed, play, shrink, story, words_of
+
+    course = course_of_seed(seed)
+    if is_shrunk:
+        _, violation = play(course)
+        if violation is not None:
+            course = shrink(course, violation.promise)
+        print(f"smallest: {words_of(course)}", file=sys.stderr)
+    if is_told:
+        print("\n".join(story(course)), file=sys.stderr)
+
+
+def _mutants(seeds: range, backend: Backend, name: str, module: str, *, as_json: bool) -> int:
+    from simulator.fuzz.trials import mutants_of, tried
+
+    known = mutants_of(module)
+    names = sorted(known) if name == "all" else [name]
+    trials: list[Trial] = []
+    for trial in tried(names, module, seeds, backend):
+        trials.append(trial)
+        if not as_json:
+            print(trial.words, flush=True)
+    killed = sum(trial.is_killed for trial in trials)
+    score = killed / len(trials)
+    if as_json:
+        print(json.dumps({"mutants": [trial.document for trial in trials], "score": score}))
+    else:
+        print(f"{killed} of {len(trials)} mutants were found: {score:.0%}")
+    return 0 if killed == len(trials) else FOUND

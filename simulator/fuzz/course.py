@@ -1,0 +1,148 @@
+"""What one run is made of, drawn from its seed: faults, features of the work, and the policy of the group."""
+
+from dataclasses import dataclass, field
+from random import Random
+from typing import Final
+
+from broker.dispatch.messages import JobSubmitted
+from broker.dispatch.model import (
+    SECOND_US,
+    DispatchPolicy,
+    OnLoss,
+    OperationPolicy,
+    Placing,
+    Spread,
+)
+from simulator.fuzz.timeline import MS, S
+
+FEATURES: Final = (
+    "levels",
+    "fairness",
+    "limits",
+    "labels",
+    "delays",
+    "deadlines",
+    "poison",
+    "hopeless",
+    "boasts",
+    "bounds",
+)
+"""What submissions and agents may have beyond the plain: see `submission`, `labels_of` and `operations_of`."""
+WORK: Final = "work"
+RARE: Final = "rare"
+"""An operation that only the first agent serves; with `boasts` the last one says so too, and refuses it."""
+POISON: Final = "poison"
+"""An operation that kills its agent."""
+HOPELESS: Final = "hopeless"
+"""An operation that fails each time."""
+NAMES: Final = "abcdef"
+_LOSSES: Final = (OnLoss.RETRY, OnLoss.RETRY, OnLoss.RETRY, OnLoss.RETRY, OnLoss.HOLD, OnLoss.FAIL)
+POLICIES: Final = tuple(
+    OperationPolicy(number + 1, exclusive=number % 2 == 1, on_loss=on_loss, cancel_grace_us=3 * SECOND_US)
+    for number, on_loss in enumerate(_LOSSES)
+)
+LIMITED: Final = OperationPolicy(len(POLICIES) + 1, cancel_grace_us=3 * SECOND_US, running_max=1)
+LIVE_MAX: Final = 6
+"""Live jobs that a group with `bounds` takes."""
+OTHER_DIGEST: Final = b"other"
+"""Of a submission that says the id of a job and means another one."""
+
+
+@dataclass(slots=True, frozen=True)
+class Course:
+    """`faults` are names of `simulator.fuzz.faults`, struck about `every_us` apart; `features` are of FEATURES.
+
+    `failing` and `slow_stops` are shares of runs. `replays`: whether each life of the broker is played again
+    (invariant 9), which costs as much as the run.
+    """
+
+    seed: int
+    faults: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    every_us: int = 2 * S
+    agents: int = 3
+    jobs: int = 14
+    failing: float = 0.0
+    slow_stops: float = 0.0
+    replays: bool = False
+    policy: DispatchPolicy = field(default_factory=DispatchPolicy)
+
+
+def course_of(seed: int, faults: tuple[str, ...]) -> Course:
+    """Each fault and feature on with one half (a swarm); one seed in four with all of them."""
+    chance = Random(f"course {seed}")
+    is_full = seed % 4 == 0
+    features = tuple(feature for feature in FEATURES if is_full or chance.random() < 0.5)
+    return Course(
+        seed,
+        tuple(fault for fault in faults if is_full or chance.random() < 0.5),
+        features,
+        every_us=chance.choice((500 * MS, S, 3 * S)),
+        agents=chance.choice((2, 3, 3, 4)),
+        failing=chance.choice((0.0, 0.2)),
+        slow_stops=chance.choice((0.0, 0.3)),
+        replays=seed % 8 == 0,
+        policy=_policy(chance, LIVE_MAX if "bounds" in features else DispatchPolicy().queue_jobs_max),
+    )
+
+
+def _policy(chance: Random, jobs_max: int) -> DispatchPolicy:
+    """The starting numbers, or small bounds that make the dispatcher go on in slices."""
+    return DispatchPolicy(
+        placing=chance.choice((Placing.LEAST_LOADED, *Placing)),
+        spread=chance.choice((Spread.BALANCED, *Spread)),
+        ageing_us=chance.choice((0, 5 * S, 300 * S)),
+        placements_step_max=chance.choice((1, 3, 1_024)),
+        expiries_step_max=chance.choice((2, 5, 256)),
+        queue_jobs_max=jobs_max,
+    )
+
+
+def labels_of(course: Course, number: int) -> frozenset[str]:
+    """The labels of agent `number` (0 is the first)."""
+    return frozenset({f"zone={'xy'[number % 2]}"}) if "labels" in course.features else frozenset()
+
+
+def serves(course: Course, number: int) -> frozenset[str]:
+    """The operations that agent `number` runs."""
+    return frozenset({WORK, POISON, HOPELESS} | ({RARE} if number == 0 else set()))
+
+
+def claims(course: Course, number: int) -> frozenset[str]:
+    """The operations that agent `number` says that it runs."""
+    is_boasting = "boasts" in course.features and number == course.agents - 1
+    return serves(course, number) | ({RARE} if is_boasting else set())
+
+
+def _operation(number: int, features: set[str]) -> str:
+    if "poison" in features and number % 7 == 0:
+        return POISON
+    if "hopeless" in features and number % 6 == 1:
+        return HOPELESS
+    return RARE if number % 5 == 0 else WORK
+
+
+def submission(course: Course, number: int, ticket: int) -> JobSubmitted:
+    """Job `number` (0 is the first): the same whenever it is asked for."""
+    chance = Random(f"job {number} of {course.seed}")
+    features = {feature for feature in course.features if chance.random() < 0.5}
+    operation = _operation(number, features)
+    is_limited = "limits" in features
+    zone = f"zone={chance.choice('xy'[: min(2, course.agents)])}"
+    is_placed = "labels" in features and operation != RARE
+    return JobSubmitted(
+        ticket,
+        b"job %d" % number,
+        operation,
+        LIMITED if is_limited else chance.choice(POLICIES),
+        b"same",
+        labels=(zone,) if is_placed else (),
+        level=chance.randint(1, 5) if "levels" in features else 3,
+        fairness=chance.choice("mn") if "fairness" in features else "",
+        limit_key="one" if is_limited else "",
+        delay_us=chance.randrange(5 * S) if "delays" in features else 0,
+        schedule_to_start_us=chance.choice((0, 8 * S)) if "deadlines" in features else 0,
+        run_timeout_us=2 * S if "deadlines" in features else 0,
+        total_timeout_us=25 * S if "deadlines" in features else 0,
+        idempotency_key=f"key {number}" if number % 3 == 0 else "",
+    )

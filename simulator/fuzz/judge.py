@@ -1,0 +1,169 @@
+"""What is judged from outside: what was committed, what was answered and what really ran.
+
+The invariants look into the dispatcher (`simulator.fuzz.broker.JudgedDispatcher`); nothing here does, but for the end,
+when nothing may be left.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from broker.dispatch import reasons
+from broker.dispatch.batch import Batch
+from broker.dispatch.messages import (
+    AcceptOutcome,
+    AssignJob,
+    RefuseOutcome,
+    RejectAgent,
+    Send,
+    StopReason,
+    Transition,
+)
+from broker.dispatch.model import (
+    FINAL_STATES,
+    Admin,
+    AgentNo,
+    DrainThen,
+    JobKey,
+    JobState,
+    OnLoss,
+    OperationPolicy,
+    SessionId,
+)
+from broker.dispatch.rows import AgentRow
+from simulator.fuzz.agent import AgentProcess, Journal
+from simulator.fuzz.broken import LIVENESS, expect
+from simulator.fuzz.broker import BrokerProcess
+from simulator.fuzz.chronicle import Chronicle
+
+_GIVEN_UP: Final = ("lost", "not_listed", "incarnation_ended", "accept_timeout", "left")
+_CHOICES: Final = {StopReason.DRAIN_REQUEUE: DrainThen.REQUEUE, "killed": DrainThen.KILL}
+"""Reasons of transitions, and what an operator must have chosen for them."""
+
+
+class Judge:
+    """Hears of every commit. Its methods raise BrokenPromiseError.
+
+    `ended` are the final states by job, `chosen` what operators chose for the deadlines of drains, by agent.
+    """
+
+    def __init__(self, chronicle: Chronicle, journal: Journal) -> None:
+        self.ended: dict[JobKey, JobState] = {}
+        self.chosen: set[tuple[AgentNo, DrainThen]] = set()
+        self.cancelled: set[JobKey] = set()
+        self._chronicle = chronicle
+        self._journal = journal
+        self._taken: Counter[tuple[JobKey, int]] = Counter()
+        self._endings: list[tuple[JobKey, int, str, int]] = []
+        self._admins: dict[AgentNo, Admin] = {}
+        self._policies: dict[JobKey, OperationPolicy] = {}
+        self._by_hand: set[JobKey] = set()
+        self._places: dict[JobKey, int] = {}
+
+    @property
+    def needless(self) -> list[tuple[JobKey, int, str]]:
+        """Attempts that the broker knew to run and gave up although nobody asked for it: (job, attempt, why)."""
+        return [one[:3] for one in self._endings if one[2] in _GIVEN_UP and one[3]]
+
+    # --- what is committed ------------------------------------------------------------------------------------------
+
+    def on_commit(self, broker: BrokerProcess, batch: Batch) -> None:
+        """A batch is on disk, and will be seen."""
+        sends = list(batch.sends())
+        agents = {peer.session: peer.agent for peer in broker.peers.values()}
+        allowed = self._allowed(row for writes in batch.writes.values() for row in writes.agents)
+        for writes in batch.writes.values():
+            for job in writes.inserts:
+                self._policies[job.job_key] = broker.stored.policies[job.policy_no]
+            for row in writes.attempts:
+                self._endings.append((row.job_key, row.attempt, row.ending, row.started_us))
+                self._chronicle.count(f"attempt {row.ending}")
+        for send in sends:  # an assignment and its end may share a batch: look before the notices
+            if isinstance(send, AssignJob):
+                self._on_assign(send, agents, allowed)
+        for notice in batch.notices():
+            if isinstance(notice, Transition):
+                self._on_transition(notice)
+        for send in sends:
+            self._on_send(send)
+
+    def _allowed(self, rows: Iterable[AgentRow]) -> Callable[[AgentNo], bool]:
+        """Whether an agent was enabled at some time in the batch; takes in what the batch says of agents."""
+        before = dict(self._admins)
+        for row in rows:
+            self._admins[row.agent_no] = Admin(row.admin)
+        return lambda no: Admin.ENABLED in (before.get(no, Admin.ENABLED), self._admins.get(no, Admin.ENABLED))
+
+    def _on_assign(self, send: AssignJob, agents: dict[SessionId, AgentNo], allowed: Callable[[AgentNo], bool]) -> None:
+        expect(send.job_key not in self.ended, "P4", f"{send} after the end")
+        expect(send.job_key not in self.cancelled, "P2", f"{send} after the job was cancelled")
+        agent = agents.get(send.session)
+        expect(agent is None or allowed(agent), "P5", f"job {send.job_key} is given to agent {agent}, which is not on")
+
+    def _on_transition(self, notice: Transition) -> None:
+        expect(notice.job_key not in self.ended, "inv07", f"{notice} after the end")
+        self._chronicle.count(f"{notice.to_state}: {notice.reason}")
+        where = f" on agent {notice.agent}, attempt {notice.attempt}" if notice.agent else ""
+        self._chronicle.note(f"committed: {notice.to_state} ({notice.reason}){where}", notice.job_key)
+        if notice.to_state in FINAL_STATES:
+            self.ended[notice.job_key] = notice.to_state
+            if notice.reason == reasons.RESOLVED:
+                self._by_hand.add(notice.job_key)
+        place_us = self._places.setdefault(notice.job_key, notice.ready_us)
+        expect(notice.ready_us == place_us, "inv14", f"job {notice.job_key} lost its place: {notice}")
+        then = _CHOICES.get(notice.reason)
+        is_chosen = then is None or (notice.agent, then) in self.chosen
+        expect(is_chosen, "P6", f"job {notice.job_key} is {notice.to_state} ({notice.reason}), which nobody chose")
+        if notice.to_state is JobState.QUEUED and notice.reason == "agent_lost":
+            on_loss = self._policies[notice.job_key].on_loss
+            expect(on_loss is OnLoss.RETRY, "P3", f"job {notice.job_key} goes on, its type says {on_loss} at a loss")
+
+    def _on_send(self, send: Send) -> None:
+        if isinstance(send, AcceptOutcome):
+            self._taken[send.job_key, send.attempt] += 1
+        elif isinstance(send, RefuseOutcome):
+            self._chronicle.count(f"refused: {send.reason}")
+            self._chronicle.note(f"outcome of attempt {send.attempt} is refused: {send.reason}", send.job_key)
+        elif isinstance(send, RejectAgent):
+            self._chronicle.count(f"rejected: {send.code}")
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def at_end(
+        self, broker: BrokerProcess, agents: Iterable[AgentProcess], accepted: dict[int, JobKey], jobs: int
+    ) -> None:
+        """All is quiet: `accepted` are the answers that submitters had, of `jobs` submissions."""
+        self._nothing_is_left(broker, agents)
+        expect(len(accepted) == jobs, LIVENESS, "a submission was never answered")
+        keys = set(accepted.values())
+        lost = sorted(keys - set(self.ended))
+        expect(not lost, "P1", f"jobs that were accepted are gone: {lost}")
+        phantoms = sorted(set(self.ended) - keys)
+        expect(not phantoms, "P7", f"jobs that nobody submitted: {phantoms}")
+        expect(len(keys) == len(accepted), "P7", "two submissions were told the same job")
+        twice = [one for one, count in self._taken.items() if count > 1]
+        expect(not twice, "P4", f"outcomes accepted twice: {twice}")
+        self._results_are_true(broker)
+
+    def _nothing_is_left(self, broker: BrokerProcess, agents: Iterable[AgentProcess]) -> None:
+        ledger = broker.dispatcher.ledger
+        left = [(job.key, job.state, job.phase, job.agent) for job in ledger.jobs.values()]
+        expect(not left, LIVENESS, f"jobs never ended: {left}")
+        held = {one.process: one.session.held for one in agents if not one.session.is_idle}
+        expect(not held, LIVENESS, f"agents hold attempts for ever: {held}")
+        occupied = {one.agent_id: one.held for one in ledger.agents.values() if one.held}
+        expect(not occupied, LIVENESS, f"slots are taken for ever: {occupied}")
+
+    def _results_are_true(self, broker: BrokerProcess) -> None:
+        """What is stored as a result was made by the job's last attempt, which did succeed."""
+        for key, state in self.ended.items():
+            row = broker.stored.finished.get(key)
+            expect(row is not None, "P1", f"job {key} was told to be {state}, and is not stored so")
+            if row is None or state is not JobState.SUCCEEDED or key in self._by_hand:
+                continue
+            expect((key, row.attempt) in self._taken, "P4", f"job {key} succeeded, and no outcome of it was accepted")
+            is_true = (key, row.attempt) in self._journal.succeeded
+            expect(is_true, "P4", f"attempt {row.attempt} of job {key} never succeeded")
+            result = broker.stored.results.get(key)
+            is_own = isinstance(result, bytes) and result.startswith(f"{(key, row.attempt)}".encode())
+            expect(is_own, "P4", f"the result of attempt {row.attempt} of job {key} is {result!r}")

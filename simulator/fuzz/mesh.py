@@ -1,0 +1,236 @@
+"""A mesh in memory under seeded chance: submitters, one broker, agents with the real session, and all that fails.
+
+A safety phase in which faults happen, then a quiet phase in which all must come to an end. Nothing here knows what the
+dispatcher or the session do inside: what is judged is what ran, what was committed and what was answered. Each actor
+draws from a generator of its own, so that the same seed gives the same run, whatever the order of hashes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from random import Random
+from typing import Final
+
+from broker.dispatch import reasons
+from broker.dispatch.batch import Batch
+from broker.dispatch.messages import (
+    AgentAdded,
+    DrainCancelled,
+    EnableRequested,
+    HeldDecision,
+    HeldResolved,
+    JobAccepted,
+    JobSubmitted,
+    Reply,
+    RequestRefused,
+    ResumeRequested,
+)
+from broker.dispatch.model import AgentNo, JobKey, JobState, Spread
+from simulator.fuzz.agent import AgentProcess, Journal
+from simulator.fuzz.broken import expect
+from simulator.fuzz.broker import BrokerProcess
+from simulator.fuzz.chronicle import Chronicle
+from simulator.fuzz.course import NAMES, Course, submission
+from simulator.fuzz.judge import Judge
+from simulator.fuzz.timeline import MS, START_US, S, Stream, Timeline
+
+FAULTY_US: Final = 40 * S
+QUIET_US: Final = 900 * S
+ASK_AGAIN_US: Final = 3 * S
+LOST_ANSWERS: Final = 0.1
+"""Share of answers to submitters that never arrive, while there are faults."""
+RETRIES_BY_HAND: Final = 2
+_FOR_NOW: Final = (reasons.QUEUE_FULL, reasons.NO_ACTIVE_AGENT)
+"""Refusals after which a submitter asks again."""
+
+
+class Mesh:
+    """One run. `run` raises BrokenPromiseError with what went wrong; `chronicle` says what happened.
+
+    Args:
+        course: what it is made of.
+        faults: what the names in `course.faults` do.
+        keeps: whether the chronicle keeps its lines.
+    """
+
+    def __init__(self, course: Course, faults: Mapping[str, Callable[[Mesh], bool]], *, keeps: bool = False) -> None:
+        self.course = course
+        self.chance = Random(f"mesh {course.seed}")
+        self.timeline = Timeline()
+        self.chronicle = Chronicle(self.timeline, keeps=keeps)
+        self.journal = Journal(self.chronicle)
+        self.accepted: dict[int, JobKey] = {}
+        self.judge = Judge(self.chronicle, self.journal)
+        self._faults = faults
+        self._weights = [10 ** self.chance.uniform(-1, 0) for _ in course.faults]
+        self._is_quiet = False
+        self._lives: Counter[str] = Counter()
+        self._resolved: Counter[JobKey] = Counter()
+        self.broker = BrokerProcess(course, self.timeline, self.chronicle, self._on_commit)
+        self.broker.start()
+        self.agents: dict[str, AgentProcess] = {}
+        self.clones: list[AgentProcess] = []
+        for number in range(course.agents):
+            self._add_agent(AgentNo(number + 1), NAMES[number])
+            self.timeline.after(self.chance.randrange(S), partial(self._begin_agent, NAMES[number]))
+        for number in range(course.jobs):
+            self.timeline.after(self.chance.randrange(FAULTY_US), partial(self._submit, number))
+
+    def run(self) -> None:
+        """The safety phase, the quiet phase, the judgement."""
+        if self.course.faults:
+            self._arm_fault()
+        self.timeline.run(START_US + FAULTY_US)
+        self.chronicle.note("the faults are over")
+        self._is_quiet = True
+        self._calm()
+        self.timeline.run(START_US + FAULTY_US + QUIET_US, self._is_done)
+        self._judge()
+
+    # --- agents and submitters --------------------------------------------------------------------------------------
+
+    def _add_agent(self, agent: AgentNo, name: str) -> None:
+        """An operator adds it, again if the broker died before it answered."""
+        if self.broker.is_up and agent not in self.broker.stored.agents:
+            self.broker.ask(lambda ticket: AgentAdded(ticket, agent, name))
+        if agent not in self.broker.stored.agents:
+            self.timeline.after(S, lambda: self._add_agent(agent, name))
+
+    def _begin_agent(self, name: str) -> None:
+        self._lives[name] += 1
+        self.agents[name] = AgentProcess(
+            self.course,
+            name,
+            AgentNo(NAMES.index(name) + 1),
+            self._lives[name],
+            timeline=self.timeline,
+            broker=self.broker,
+            journal=self.journal,
+            on_end=self._on_end,
+        )
+
+    def clone(self, process: AgentProcess) -> None:
+        """A second process of the same agent is started while the first one runs on, or stands still."""
+        self.clones.append(process)
+        self._begin_agent(process.name)
+
+    def _on_end(self, process: AgentProcess) -> None:
+        """Whatever supervises the agent starts it again."""
+        self.chronicle.count("process ended")
+        self.chronicle.note(f"agent {process.process} has ended")
+        if process in self.clones:
+            self.clones.remove(process)
+            return
+        self.timeline.after(self.chance.randrange(10 * MS, 3 * S), lambda: self._begin_agent(process.name))
+
+    def submission(self, number: int, ticket: int) -> JobSubmitted:
+        """What the submitter of job `number` says, each time the same."""
+        return submission(self.course, number, ticket)
+
+    def _submit(self, number: int) -> None:
+        """Submit until it is answered: with the same id it never makes a second job (promise P7)."""
+        if number in self.accepted:
+            return
+        if self.broker.is_up:
+            self.broker.ask(partial(self.submission, number), partial(self._on_reply, number))
+        self.timeline.after(ASK_AGAIN_US, lambda: self._submit(number))
+
+    def _on_reply(self, number: int, reply: Reply) -> None:
+        if self.chance.random() < LOST_ANSWERS and not self._is_quiet:
+            self.chronicle.count("answer lost")
+            return
+        if isinstance(reply, RequestRefused) and reply.reason in _FOR_NOW:
+            self.chronicle.count(f"refused: {reply.reason}")
+            return
+        expect(isinstance(reply, JobAccepted), "P7", f"job {number} was answered by {reply}")
+        if isinstance(reply, JobAccepted):
+            self.chronicle.count("accepted again", reply.duplicate)
+            self.chronicle.note(f"the submitter of job {number} is told that it is accepted", reply.job_key)
+            self.accepted[number] = reply.job_key
+
+    def _on_commit(self, batch: Batch) -> None:
+        self.judge.on_commit(self.broker, batch)
+
+    # --- faults -----------------------------------------------------------------------------------------------------
+
+    def _arm_fault(self) -> None:
+        self.timeline.after(round(self.chance.expovariate(1) * self.course.every_us), self._strike)
+
+    def _strike(self) -> None:
+        if self._is_quiet:
+            return
+        (name,) = self.chance.choices(self.course.faults, self._weights)
+        has_met = self._faults[name](self)
+        self.chronicle.count(f"fault {name}", has_met)
+        self.chronicle.note(f"fault: {name}" if has_met else f"fault: {name} meets nothing")
+        self._arm_fault()
+
+    def alive(self) -> list[AgentProcess]:
+        """The agents that run."""
+        return [one for one in self.agents.values() if not (one.is_over or one.is_frozen)]
+
+    def any_agent(self) -> AgentProcess | None:
+        """One of the agents that run."""
+        alive = self.alive()
+        return self.chance.choice(alive) if alive else None
+
+    def any_stream(self) -> Stream | None:
+        """The stream of one of the agents that run, if it has one."""
+        agent = self.any_agent()
+        return None if agent is None else agent.stream
+
+    def any_number(self) -> AgentNo:
+        """An agent, running or not."""
+        return AgentNo(self.chance.randint(1, self.course.agents))
+
+    def let_work(self, agent: AgentNo) -> None:
+        """An operator takes back whatever keeps the agent from working."""
+        self.broker.ask(lambda ticket: EnableRequested(ticket, agent, "ann"))
+        self.broker.ask(lambda ticket: ResumeRequested(ticket, agent, "ann"))
+        self.broker.ask(lambda ticket: DrainCancelled(ticket, agent, "ann"))
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def _calm(self) -> None:
+        """Faults are over; every few seconds operators let everything work and look at what is held."""
+        self.broker.fails_next_commit = False
+        for process in list(self.clones):
+            process.kill()
+        if self.broker.is_up:
+            self.broker.configure(Spread.BALANCED, refuses_inactive=False)
+            for number in range(self.course.agents):
+                self.let_work(AgentNo(number + 1))
+            self._resolve_held()
+        for agent in self.agents.values():
+            if agent.stream is not None and (agent.stream.up.is_cut != agent.stream.down.is_cut):
+                agent.stream.cut()
+        self.timeline.after(5 * S, self._calm)
+
+    def _resolve_held(self) -> None:
+        jobs = self.broker.dispatcher.ledger.jobs
+        for key in [key for key, job in jobs.items() if job.state is JobState.HELD]:
+            if key not in self.journal.executing:  # a person looks before it is tried again
+                self.resolve(key)
+
+    def resolve(self, key: JobKey) -> None:
+        """A person lets a held job try again, and after a few times decides how it has ended."""
+        self._resolved[key] += 1
+        may_retry = self._resolved[key] <= RETRIES_BY_HAND
+        decision = HeldDecision.RETRY if may_retry else self.chance.choice((HeldDecision.FAIL, HeldDecision.SUCCEED))
+        self.chronicle.count(f"resolved: {decision}")
+        self.broker.ask(lambda ticket: HeldResolved(ticket, key, decision, "ann"))
+
+    def _is_done(self) -> bool:
+        return (
+            self.broker.is_settled
+            and len(self.accepted) == self.course.jobs
+            and not self.broker.dispatcher.ledger.jobs
+            and all(one.session.is_idle for one in self.agents.values())
+            and not any(one.held for one in self.broker.dispatcher.ledger.agents.values())
+        )
+
+    def _judge(self) -> None:
+        self.judge.at_end(self.broker, self.agents.values(), self.accepted, self.course.jobs)
+        self.broker.judge_life()

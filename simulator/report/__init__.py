@@ -1,0 +1,1 @@
+"""Answers as files: CSV, Parquet, OpenMetrics text, and one HTML page that needs nothing else."""
