@@ -137,7 +137,7 @@ def verify(
     only
         Cases by their ids; all without.
     quick
-        The cases that take seconds.
+        The cases that are done in half a minute.
     cases
         A file of further cases, of the same form as the table.
     as_json
