@@ -6,13 +6,13 @@ import asyncio
 
 from agent_stub.command_run import command_run
 from agent_stub.csv_to_sql import csv_to_sql
-from agent_stub.operations import JobContext, OperationError, Operations, operation
+from agent_stub.operations import Content, JobContext, OperationError, Operations, operation
 
 
 @operation("echo", inline=True)
-def echo(job: JobContext) -> bytes:
-    """Give the payload back."""
-    return job.payload
+def echo(job: JobContext) -> Content:
+    """Give the payload back as it came."""
+    return Content(job.payload, job.content_type)
 
 
 @operation("sleep")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
+from agent_stub import completion
 from agent_stub.settings import DEFAULT_BROKER, AgentSettings, SettingsError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ app = App(
     version=_version,
     result_action="return_value",
 )
+completion.add_to(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -151,7 +153,7 @@ def run(  # noqa: PLR0913 - one parameter for each option
     slots
         Jobs that run at the same time.
     prefetch
-        Jobs that wait here, per slot.
+        Jobs that wait here, per slot, unless the group says how many.
     operations
         More operations, as `module` or `module:attribute`; may be given several times.
     state

@@ -85,8 +85,9 @@ CHANNEL_OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.enable_retries", 0),
     # keepalive_timeout alone does not bound the detection of a dead peer; the ping timeout does.
     ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
-    ("grpc.http2.ping_timeout_ms", 5_000),
+    # And on a slow way the answer waits behind a payload: 1 MiB takes 9 s at 1 Mbit/s.
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 20_000),
     # Otherwise pings stop after two without data.
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -409,6 +410,8 @@ class Agent:
             self.session.drain_done(is_stop=wire.drain_done.mode == pb.DRAIN_MODE_STOP)
         if wire.HasField("go_away"):
             return self._ending_by_go_away(wire.go_away)
+        if wire.HasField("group_settings"):
+            self._on_group_settings(wire.group_settings)
         return None
 
     def _on_welcome(self, welcome: pb.Welcome) -> None:
@@ -423,8 +426,15 @@ class Agent:
             self._backoff.bound(convert.us_of(welcome.recovery_grace) / SECOND_US * BACK_BY)
             self._was_live = True
             self._live_since_s = self._loop.time()
-            facts = fields(session=welcome.session_id, epoch=welcome.epoch, held=self.session.held)
+            session = self.session
+            facts = fields(
+                session=welcome.session_id, epoch=welcome.epoch, held=session.held, capacity=session.capacity
+            )
             log.info("session.started", extra=facts)
+
+    def _on_group_settings(self, settings: pb.GroupSettings) -> None:
+        self.session.prefetch_set(convert.prefetch_of(settings))
+        log.info("group.changed", extra=fields(capacity=self.session.capacity))
 
     def _on_mesh(self, before: str, now: str) -> None:
         if before and before != now:

@@ -346,7 +346,7 @@ name = {name}
 broker = {broker}
 dev = true
 
-# Jobs that run at the same time, and jobs that wait here for each of them.
+# Jobs that run at the same time, and jobs that wait here for each of them (unless the group says how many).
 # slots = 4
 # prefetch = 0
 

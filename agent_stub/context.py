@@ -16,6 +16,8 @@ from agent_stub.folders import make_private, remove
 
 CHECKPOINT_BYTES_MAX = 65_536
 PROGRESS_TEXT_CHARACTERS_MAX = 1_024
+OCTETS = "application/octet-stream"
+CONTENT_TYPE_CHARACTERS_MAX = 128
 LOGGING_NAMES = ("exc_info", "stack_info", "stacklevel", "extra")
 """What `logging` itself takes by name."""
 
@@ -166,7 +168,7 @@ class JobContext:
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger whose lines carry the job and the attempt, and facts of yours: `info("order.added", rows=7)`."""
-        fields = {"job_id": self.job_id, "attempt": self.attempt}
+        fields = {"job_id": self.job_id, "job_key": self.job_key, "attempt": self.attempt}
         return FactLogger(logging.getLogger(f"mesh.operation.{self.operation}"), fields)
 
     def close(self) -> None:
@@ -197,6 +199,14 @@ def as_text(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
+@dataclass(slots=True, frozen=True)
+class Content:
+    """Bytes whose kind the handler knows, as it returns them: `Content(picture, "image/png")`."""
+
+    content: bytes
+    content_type: str
+
+
 def result_of(value: object) -> tuple[bytes, str]:
     """What a handler returned, as (content, content type).
 
@@ -206,7 +216,9 @@ def result_of(value: object) -> tuple[bytes, str]:
     if value is None:
         return b"", ""
     if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value), "application/octet-stream"
+        return bytes(value), OCTETS
+    if isinstance(value, Content):
+        return bytes(value.content), as_text(str(value.content_type))[:CONTENT_TYPE_CHARACTERS_MAX] or OCTETS
     if isinstance(value, str):
         return as_text(value).encode(), "text/plain"
     try:

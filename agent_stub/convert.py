@@ -15,6 +15,7 @@ from agent_stub.context import JobContext
 from agent_stub.operations import Operations
 from agent_stub.outcomes import RunLimits
 from agent_stub.session import (
+    OWN_PREFETCH,
     Assign,
     Cancel,
     Capacity,
@@ -116,7 +117,14 @@ def welcome_of(welcome: pb.Welcome) -> Welcome:
         verdicts=list(welcome.verdicts),
         frame_bytes_max=welcome.limits.frame_bytes_max,
         mesh_id=welcome.mesh_id,
+        prefetch=prefetch_of(welcome.group_settings),
     )
+
+
+def prefetch_of(settings: pb.GroupSettings) -> float:
+    """What the group says of prefetch; below 0: nothing that is a number of attempts."""
+    said = settings.prefetch
+    return said if settings.HasField("prefetch") and said >= 0 else OWN_PREFETCH
 
 
 def limits_of(limits: pb.Limits) -> RunLimits:

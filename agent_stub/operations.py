@@ -6,10 +6,11 @@
         ...
         return {"rows": 3}
 
-A handler is a function or a coroutine function of one `JobContext`. It returns bytes, text, None, or anything that
-JSON can say. It raises `OperationError` to say whether trying again makes sense; any other exception is a retryable
-failure. Functions run in threads, coroutine functions on an event loop that all of them share. A thread cannot be
-killed, so what must end when it is told to runs in a process of its own: `process=True`, and everything exclusive.
+A handler is a function or a coroutine function of one `JobContext`. It returns bytes (`Content` if it knows of what
+kind they are), text, None, or anything that JSON can say. It raises `OperationError` to say whether trying again
+makes sense; any other exception is a retryable failure. Functions run in threads, coroutine functions on an event
+loop that all of them share. A thread cannot be killed, so what must end when it is told to runs in a process of its
+own: `process=True`, and everything exclusive.
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
 
-from agent_stub.context import JobCancelledError, JobContext, OperationError
+from agent_stub.context import Content, JobCancelledError, JobContext, OperationError
 
 __all__ = [
+    "Content",
     "JobCancelledError",
     "JobContext",
     "Operation",

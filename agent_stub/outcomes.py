@@ -74,7 +74,9 @@ class Course:
     def _failed_by(self, error: BaseException) -> Outcome:
         if isinstance(error, OperationError):
             return self.failed(error.code, error.message, error.retryable)
-        log.warning("job.raised", exc_info=error, extra=fields(job_id=self.job.job_id, attempt=self.job.attempt))
+        job = self.job
+        facts = fields(job_id=job.job_id, job_key=job.job_key, attempt=job.attempt)
+        log.warning("job.raised", exc_info=error, extra=facts)
         return self.failed(code_of(error), str(error) or type(error).__name__, is_retryable=True)
 
     def _outcome(self, status: OutcomeStatus, **more: Any) -> Outcome:

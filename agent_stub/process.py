@@ -150,7 +150,9 @@ class AttemptProcess:
         except BlockingIOError:
             return True
         except (OSError, BrokenLinkError, LookupError, TypeError, ValueError) as error:
-            log.warning("process.misunderstood", extra=fields(job_id=self._job.job_id, reason=error))
+            log.warning(
+                "process.misunderstood", extra=fields(job_id=self._job.job_id, job_key=self._job.job_key, reason=error)
+            )
         return False
 
     def _take(self, message: Message) -> None:

@@ -199,7 +199,12 @@ class Runner:
         self._exclusive.pop(key, None)
         _disarm(run)
         if run.is_stuck:
-            facts = fields(job_id=run.job.job_id, attempt=run.job.attempt, run_time_us=outcome.run_time_us)
+            facts = fields(
+                job_id=run.job.job_id,
+                job_key=run.job.job_key,
+                attempt=run.job.attempt,
+                run_time_us=outcome.run_time_us,
+            )
             log.info("attempt.unstuck", extra=facts)
         self._finished(outcome)
 
@@ -218,7 +223,9 @@ class Runner:
     def _warn_of(self, run: _Run) -> None:
         run.is_stuck = True
         job = run.job
-        facts = fields(job_id=job.job_id, attempt=job.attempt, operation=job.operation, stuck=self.stuck)
+        facts = fields(
+            job_id=job.job_id, job_key=job.job_key, attempt=job.attempt, operation=job.operation, stuck=self.stuck
+        )
         log.warning("attempt.stuck", extra=facts)
 
     # In any thread ---------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """A thread that sees what an event loop that stands still cannot see: that it does, and that the lease is over.
 
-It wakes at least once a second. Exclusive work is killed here when nobody else has done so in time: while a loop is
+It wakes at least twice a second. Exclusive work is killed here when nobody else has done so in time: while a loop is
 blocked, and after the machine has slept, when the loop's timers have slept too.
 """
 
@@ -19,8 +19,8 @@ from typing import Protocol
 from agent_stub.clock import now_us
 from agent_stub.logs import fields
 
-LOOK_EVERY_S = 1.0
-BLOCKED_AFTER_S = 2.0
+LOOK_EVERY_S = 0.5
+BLOCKED_AFTER_S = 1.0
 SECOND_US = 1_000_000
 
 log = logging.getLogger("mesh.agent.watchdog")

@@ -21,7 +21,7 @@ from typing import Final
 from bench.client import PAYLOAD_BYTES
 from bench.figures import figure, jain
 from bench.machine import cpu_s, rss_max_mb
-from tests.e2e.processes import Mesh, Process, read_jobs, store_file
+from tests.e2e.processes import AGENT_PROGRAM, BROKER_PROGRAM, Mesh, Process, read_jobs, store_file
 
 AGENTS: Final = ("a1", "a2", "a3", "a4")
 SLOTS: Final = 128
@@ -51,12 +51,13 @@ class Site:
 
     def __init__(self, folder: Path, synchronous: str, profiles: Path | None) -> None:
         self._folder = folder
-        programs = {}
-        if profiles is not None:
-            profiled = ("-m", "bench.profiled")
-            programs["broker_program"] = (*profiled, str(profiles / "broker.prof"), "broker.cli")
-            programs["agent_program"] = (*profiled, str(profiles / "agent.prof"), "agent_stub")
-        self.mesh = Mesh(folder / "broker", settings={"MESH_STORE__SYNCHRONOUS": synchronous}, **programs)
+        profiled = ("-m", "bench.profiled")
+        self.mesh = Mesh(
+            folder / "broker",
+            settings={"MESH_STORE__SYNCHRONOUS": synchronous},
+            broker_program=(*profiled, str(profiles / "broker.prof"), "broker.cli") if profiles else BROKER_PROGRAM,
+            agent_program=(*profiled, str(profiles / "agent.prof"), "agent_stub") if profiles else AGENT_PROGRAM,
+        )
 
     async def start(self, placing: str = "") -> None:
         """Broker and agents; returns when all are connected. `placing`: how the group places, if not by load."""

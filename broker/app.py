@@ -28,6 +28,7 @@ from broker.control.edits import Edits
 from broker.control.removals import Removals
 from broker.control.resources import Resources
 from broker.control.status import AgentStatus, agent_status
+from broker.control.tombstones import Tombstones
 from broker.engine import Engine
 from broker.errors import ConfigError, MeshError, StoreLockedError
 from broker.observe import lag, logs
@@ -99,7 +100,8 @@ class Broker:
         self._metrics = Metrics(self.engine, self._directory, agent_status, AgentStatus, agents_max)
         self._page = MetricsPage(self._metrics.snapshot, settings.data_dir / STORE_FILE)
         policy = RetentionPolicy.of(settings.store)
-        self.retention = Retention(self.store, policy, self.engine.clock.now_us, lambda: self.engine.commit_seq)
+        purge = Tombstones(self.store, self.engine, self._directory).purge
+        self.retention = Retention(self.store, policy, self.engine.clock.now_us, lambda: self.engine.commit_seq, purge)
         self._stack = AsyncExitStack()
         self._running: asyncio.Task[None] | None = None
 

@@ -214,6 +214,21 @@ class Engine:
         """Drive a group that was just created."""
         self._drive(await self._recovered(group, await self._store.adopt_group(group)))
 
+    def is_over(self, group: GroupNo) -> bool:
+        """Whether a group was removed and has nothing left to end."""
+        found = self._batcher.get(group)
+        return group in self._gone if found is None else found.ledger.is_over
+
+    def forget(self, group: GroupNo) -> None:
+        """Drive a group that is over no longer; its rows are gone."""
+        assert self.is_over(group), "what it has must end first"
+        self._gone.add(group)
+        if self._batcher.get(group) is not None:
+            self._batcher.drop(group)
+            self._groups.remove(group)
+            if self._recorder is not None:
+                self._recorder.lost((group,))
+
     def dispatcher(self, group: GroupNo) -> Dispatcher:
         """The dispatcher of a group, to read. Raises NotOwnerError; NotFoundError if it was removed long ago."""
         found = self._batcher.get(group)
@@ -268,9 +283,12 @@ class Engine:
         """A frame of this session arrived now. Costs no batch: told with the next one."""
         self._heard.setdefault(group, {})[agent] = (session, self.clock.now_us())
 
-    async def report(self, group: GroupNo, events: Sequence[Event]) -> None:
-        """Post what an agent reports. Waits while the mailbox is full: only that agent's reader stands still."""
-        await self._reports.put(group, events)
+    async def report(self, group: GroupNo, events: Sequence[Event], on_taken: Callable[[], None] | None = None) -> None:
+        """Post what an agent reports. Waits while the mailbox is full: only that agent's reader stands still.
+
+        `on_taken` is called when they wait no longer, unless this raises.
+        """
+        await self._reports.put(group, events, on_taken)
         self._wake.set()
 
     async def control(self, group: GroupNo, event: Event) -> None:

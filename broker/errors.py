@@ -8,7 +8,6 @@
     |   +-- WrongStateError    exists, but not in a state that allows it
     |   +-- ChangedError       was changed since the caller read it
     |   +-- FullError          a bound is reached; try again later
-    |   +-- NotBuiltError      part of the contract that this version does not serve
     |   `-- DeniedError        not allowed, or not known who asks
     +-- AgentError         an agent broke the rules of the stream
     +-- NotOwnerError      this broker does not own the group
@@ -83,12 +82,6 @@ class FullError(RequestError):
     def __init__(self, text: str, *, reason: str | None = None, retry_after_s: float = 1.0, **details: str) -> None:
         super().__init__(text, reason=reason, **details)
         self.retry_after_s = retry_after_s
-
-
-class NotBuiltError(RequestError):
-    """The contract has it, this version does not serve it yet; docs/roadmap.md says what comes."""
-
-    reason = "NOT_BUILT"
 
 
 class DeniedError(RequestError):

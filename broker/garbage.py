@@ -2,7 +2,8 @@
 
 A collection of everything with a million waiting jobs stands still for about a second. Young objects are looked at
 often and in small numbers, by themselves; the old ones only when that disturbs least: nothing has happened for a while,
-or there is little to look through. What leaves cycles behind is the end of a stream, so it is not urgent.
+or there is little to look through. What leaves cycles behind is the end of a stream, so it is not urgent, unless there
+are many: a call that is refused leaves all that it sent, and whoever makes the young be looked at often makes litter.
 """
 
 import asyncio
@@ -20,6 +21,8 @@ FEW_JOBS: Final = 10_000
 """With no more live jobs a full collection is short."""
 BUSY_CHECKS: Final = 60
 """A broker that is never idle collects every so many checks, if its jobs are few."""
+LITTER_COLLECTIONS: Final = 5
+"""So many collections of the youngest generation since the last full one: with few jobs the next check collects."""
 MANY_CHECKS: Final = 120
 """One with many jobs, in idle moments, after at least so many checks."""
 
@@ -32,11 +35,20 @@ def tune() -> None:
 
 
 class Collector:
-    """Collects old garbage. `activity()` changes whenever something happened, `live_jobs()` says how much there is."""
+    """Collects old garbage. `activity()` changes whenever something happened, `live_jobs()` says how much there is.
 
-    def __init__(self, activity: Callable[[], int], live_jobs: Callable[[], int]) -> None:
+    `young()` is how often the youngest generation was collected since the last full collection.
+    """
+
+    def __init__(
+        self,
+        activity: Callable[[], int],
+        live_jobs: Callable[[], int],
+        young: Callable[[], int] = lambda: gc.get_count()[1],
+    ) -> None:
         self._activity = activity
         self._live_jobs = live_jobs
+        self._young = young
         self._seen = activity()
         self._collected = self._seen
         self._checks = 0
@@ -53,8 +65,10 @@ class Collector:
         now, before, self._seen = self._activity(), self._seen, self._activity()
         self._checks += 1
         has_few = self._live_jobs() <= FEW_JOBS
+        is_littered = has_few and self._young() >= LITTER_COLLECTIONS
         wait = 1 if has_few and now == before else BUSY_CHECKS if has_few else MANY_CHECKS
-        if now == self._collected or self._checks < wait or (now != before and not has_few):
+        is_early = now == self._collected or self._checks < wait or (now != before and not has_few)
+        if is_early and not is_littered:
             return False
         self._collected, self._checks = now, 0
         return True

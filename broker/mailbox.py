@@ -44,6 +44,8 @@ class Mailbox(Generic[E]):
         self._on_full = on_full
         self._queue: deque[tuple[GroupNo, E]] = deque()
         self._bytes = 0
+        self._taken = 0
+        self._marks: deque[tuple[int, Callable[[], None]]] = deque()  # called when so many were taken, ever
         self._turn = asyncio.Lock()
         self._freed = asyncio.Event()
         self._failure: MeshError | None = None
@@ -61,8 +63,11 @@ class Mailbox(Generic[E]):
         self._add(group, events, size)
         return True
 
-    async def put(self, group: GroupNo, events: Sequence[E]) -> None:
-        """Add all of them, as soon as they fit; who came first gets room first. Raises what `fail` was given."""
+    async def put(self, group: GroupNo, events: Sequence[E], on_taken: Callable[[], None] | None = None) -> None:
+        """Add all of them, as soon as they fit; who came first gets room first. Raises what `fail` was given.
+
+        `on_taken` is called once, when the last of them is taken (or nobody takes any more), unless this raises.
+        """
         size = sum(map(bytes_of, events))
         async with self._turn:
             self._check()
@@ -74,6 +79,8 @@ class Mailbox(Generic[E]):
                 await self._freed.wait()
                 self._check()
             self._add(group, events, size)
+            if on_taken is not None:
+                self._marks.append((self._taken + len(self._queue), on_taken))
 
     def force(self, group: GroupNo, event: E) -> None:
         """Add one that must not wait."""
@@ -88,17 +95,24 @@ class Mailbox(Generic[E]):
         taken = [queue.popleft() for _ in range(count)]
         # Most turns empty the queue: then nothing needs to be measured again.
         self._bytes = self._bytes - sum(bytes_of(event) for _, event in taken) if queue else 0
+        self._taken += count
+        self._tell_taken(self._taken)
         self._freed.set()
         return taken
 
     def fail(self, failure: MeshError) -> None:
         """Nobody takes any more: whoever waits, and whoever comes, gets this error."""
         self._failure = failure
+        self._tell_taken(self._taken + len(self._queue))
         self._freed.set()
 
     def _check(self) -> None:
         if self._failure is not None:
             raise self._failure
+
+    def _tell_taken(self, until: int) -> None:
+        while self._marks and self._marks[0][0] <= until:
+            self._marks.popleft()[1]()
 
     def _add(self, group: GroupNo, events: Sequence[E], size: int) -> None:
         self._queue.extend((group, event) for event in events)

@@ -169,7 +169,7 @@ STORE_FREE_BYTES: Final = Series(
 HISTORY_REMOVED: Final = Series(
     "mesh_history_removed_total",
     SeriesType.COUNTER,
-    "Finished jobs and idempotency keys past their time that were removed.",
+    "Finished jobs and idempotency keys past their time that were removed, and names of what operators removed.",
     ("kind",),
 )
 HISTORY_SLICE_SECONDS: Final = Series(

@@ -59,7 +59,7 @@ FAST_PROFILE: Final[Mapping[str, float]] = {
 
 _RULES: Final = ("spread", "refuses_inactive")
 """What of a policy is said for each group."""
-_FIXED: Final = ("placing", "placing_choices")
+_FIXED: Final = ("placing", "placing_choices", "prefetch")
 """What of a policy is as it is unless a group says otherwise."""
 
 
@@ -109,7 +109,7 @@ class StoreSettings(Section):
 class LimitSettings(Section):
     """Bounds of what peers may send and of what waits inside. At a bound work is refused, never kept without limit."""
 
-    frame_bytes_max: Annotated[int, Field(ge=4 * KIB)] = 1 * MIB
+    frame_bytes_max: Annotated[int, Field(ge=4 * KIB)] = 256 * KIB
     """The largest frame to an agent."""
     message_bytes_max: Annotated[int, Field(ge=64 * KIB, le=64 * MIB)] = 4 * MIB
     """The largest message that a peer may send: a larger one ends its call or stream."""
@@ -198,9 +198,9 @@ class DispatchSettings(Section):
     reconnect_grace_s: Seconds = _POLICY.reconnect_grace_us / SECOND_US
     """How long the repeatable work of an agent whose stream has ended waits for it to come back."""
     recovery_grace_s: Seconds = _POLICY.recovery_grace_us / SECOND_US
-    """How long, after a start of the broker, work that ran before waits for its agent to come back."""
+    """How long, after a start or a long stall of the broker, work that ran waits for its agent to come back."""
     accept_timeout_s: Seconds = _POLICY.accept_timeout_us / SECOND_US
-    """How long an agent may take to accept what it was given; then it is placed again."""
+    """How long an agent may take to accept what it was given, beside 1 s for each 64 KiB; then it is placed again."""
     stop_slack_s: Seconds = _POLICY.stop_slack_us / SECOND_US
     """How long after its cancel grace an agent may take to confirm that an attempt has stopped."""
     run_slack_s: Seconds = _POLICY.run_slack_us / SECOND_US

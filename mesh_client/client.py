@@ -199,7 +199,8 @@ class MeshClient(AdminCalls, BulkCalls):
     ) -> AsyncIterator[JobChange]:
         """Changes from now on (or after `resume_token`), for ever: of these jobs, of a group, or of all.
 
-        Goes on by itself when the stream breaks. At most 10,000 job ids.
+        Goes on by itself when the stream breaks. At most 10,000 job ids. The first change has the jobs as they are, or
+        without ids and token no job: its own token says where the watch begins.
         """
         parent = organization_name(self.organization) if group is None else group_name(self.organization, group)
         ids = [id_bytes(job_id) for job_id in job_ids]

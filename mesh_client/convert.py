@@ -258,6 +258,7 @@ PLACINGS: Final = {
 }
 NUMBER_MAX: Final = (1 << 32) - 1
 """What fits into every number of a policy; the broker has bounds of its own."""
+PREFETCH_MAX: Final = 16
 _POLICY_NUMBERS: Final = ("placing_choices", "attempts_max", "queue_jobs_max", "queue_bytes_max")
 _POLICY_TIMES: Final = ("backoff_first", "backoff_max", "cancel_grace")
 
@@ -279,18 +280,27 @@ def group_policy(values: PolicyValues) -> admin.GroupPolicy:
         time_s = given.get(f"{name}_s")
         if isinstance(time_s, int | float) and time_s:
             getattr(wire, name).CopyFrom(duration(f"{name}_s", time_s))
+    prefetch = given.get("prefetch")
+    if prefetch not in (None, "default"):
+        if not isinstance(prefetch, int | float) or not 0 <= prefetch <= PREFETCH_MAX:
+            shown = f"{prefetch:g}" if isinstance(prefetch, int | float) else repr(prefetch)
+            raise MalformedError(f"prefetch {shown}: give a number from 0 to {PREFETCH_MAX}, or default")
+        wire.prefetch = prefetch
     return wire
 
 
 def policy_changes(values: PolicyValues) -> dict[str, object]:
     """What of a policy is given, by its path in an update."""
-    names = {name: name for name in ("placing", *_POLICY_NUMBERS)} | {f"{name}_s": name for name in _POLICY_TIMES}
+    names = {name: name for name in ("placing", "prefetch", *_POLICY_NUMBERS)} | {
+        f"{name}_s": name for name in _POLICY_TIMES
+    }
     return {f"policy.{path}": values.get(name) for name, path in names.items()}
 
 
 def _group_policy(wire: admin.GroupPolicy) -> GroupPolicy:
     return GroupPolicy(
         placing=_word(admin.GroupPlacing.Name(wire.placing), "GROUP_PLACING_") if wire.placing else None,
+        prefetch=wire.prefetch if wire.HasField("prefetch") else None,
         **{name: getattr(wire, name) or None for name in _POLICY_NUMBERS},
         **{f"{name}_s": getattr(wire, name).ToMicroseconds() / 1e6 or None for name in _POLICY_TIMES},
     )

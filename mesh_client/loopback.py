@@ -21,6 +21,9 @@ from typing import Final, Self
 SAID_LINES_MAX: Final = 2_000
 START_TIMEOUT_S: Final = 30.0
 STOP_TIMEOUT_S: Final = 10.0
+BROKER_PROGRAM: Final = ("-m", "broker.cli")
+AGENT_PROGRAM: Final = ("-m", "agent_stub")
+"""What the interpreter is told to run; tests put something of theirs in front."""
 
 _WITH_PARENT: Final = """
 import ctypes, os, signal, sys
@@ -58,7 +61,10 @@ class Addresses:
 
 
 class Process:
-    """A program that can be started, killed and started again. `on_line` gets each line that it writes on stderr."""
+    """A program that can be started, killed and started again. `on_line` gets each line that it writes on stderr.
+
+    `prefix` are the words of a program that becomes the one that follows them: `nsenter --net=FILE`.
+    """
 
     def __init__(
         self,
@@ -67,9 +73,11 @@ class Process:
         *,
         environment: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.name = name
         self._arguments = [sys.executable, *arguments]
+        self._prefix = prefix
         self._environment = dict(environment or {})
         self._on_line = on_line
         self._process: asyncio.subprocess.Process | None = None
@@ -88,13 +96,14 @@ class Process:
         """Whether it was started and has not ended."""
         return self._process is not None and self._process.returncode is None
 
-    async def start(self) -> None:
-        """Start it; returns at once. What it said in an earlier life is forgotten."""
+    async def start(self, prefix: Sequence[str] = ()) -> None:
+        """Start it; returns at once. What it said in an earlier life is forgotten. `prefix` is for this life only."""
         assert not self.is_running, f"{self.name} runs already"
         self._lines.clear()
         # Settings of whoever starts this are not settings of the demonstration.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")}
         self._process = await asyncio.create_subprocess_exec(
+            *(prefix or self._prefix),
             *_with_parent(self._arguments),
             env=inherited | self._environment,
             stdin=asyncio.subprocess.DEVNULL,
@@ -185,7 +194,8 @@ def _with_parent(command: Sequence[str]) -> Sequence[str]:
 class Mesh:
     """One broker and its agents, all on loopback, over the data directory `data`.
 
-    `settings` are environment variables of the broker (`MESH_STORE__SYNCHRONOUS`). Raises ProcessError.
+    `settings` are environment variables of the broker (`MESH_STORE__SYNCHRONOUS`). The agents keep what they keep in
+    `agents_data`, by default beside `data`. Raises ProcessError.
     """
 
     def __init__(
@@ -193,10 +203,12 @@ class Mesh:
         data: Path,
         *,
         settings: Mapping[str, str] | None = None,
-        broker_program: Sequence[str] = ("-m", "broker.cli"),
-        agent_program: Sequence[str] = ("-m", "agent_stub"),
+        broker_program: Sequence[str] = BROKER_PROGRAM,
+        agent_program: Sequence[str] = AGENT_PROGRAM,
+        agents_data: Path | None = None,
     ) -> None:
         self.data = data
+        self._agents_data = agents_data or data.with_name(f"{data.name}-agents")
         self.addresses = Addresses.free()
         listen = [
             word for kind in ("mesh", "api", "metrics") for word in (f"--{kind}-listen", getattr(self.addresses, kind))
@@ -222,9 +234,9 @@ class Mesh:
         for process in every:
             await process.kill()
 
-    async def start_broker(self) -> None:
-        """Start the broker (again) on the same data and addresses; returns when it is ready."""
-        await self.broker.start()
+    async def start_broker(self, prefix: Sequence[str] = ()) -> None:
+        """Start the broker (again) on the same data and addresses, behind `prefix`; returns when it is ready."""
+        await self.broker.start(prefix)
         await self.broker.said("broker.ready")
 
     async def start_agent(
@@ -236,17 +248,19 @@ class Mesh:
         environment: Mapping[str, str] | None = None,
         on_line: Callable[[str], None] | None = None,
         broker: str = "",
+        prefix: Sequence[str] = (),
     ) -> Process:
         """Start an agent of the group `default`; returns when its session has begun.
 
-        `broker` is the address at which it finds its broker, if that is not the broker's own.
+        `broker` is the address at which it finds its broker, if that is not the broker's own; `prefix` as of `Process`.
         """
         where = ["--broker", broker or self.addresses.mesh, "--dev", "--name", name, "--slots", str(slots)]
-        folder = self.data.with_name(f"{self.data.name}-agents")
+        folder = self._agents_data
         folder.mkdir(parents=True, exist_ok=True)
         where += ["--state", str(folder)]
         environment = {"TMPDIR": str(folder), **(environment or {})}
-        agent = Process(name, [*self._agent_program, "run", *where, *options], environment=environment, on_line=on_line)
+        command = [*self._agent_program, "run", *where, *options]
+        agent = Process(name, command, environment=environment, on_line=on_line, prefix=prefix)
         self.agents[name] = agent
         await agent.start()
         await agent.said("session.started")

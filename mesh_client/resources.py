@@ -6,7 +6,7 @@ Ids are the last parts of resource names; `group` and `organization` say what so
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 
 @dataclass(slots=True, frozen=True)
@@ -45,7 +45,8 @@ class PolicyValues(TypedDict, total=False):
     """How a group is to treat its jobs, as keywords. What is None, or left out, stays as it is.
 
     `placing` is `least_loaded`, `round_robin`, `random` or `power_of_d` (the least loaded of `placing_choices` that are
-    drawn). The word `default` and the number 0 put the broker's setting in their place.
+    drawn). The word `default` and the number 0 put the broker's setting in their place. `prefetch` is how many jobs
+    are given ahead for each slot, 0 to 16; there 0 is a number, and `default` what each agent says itself.
     """
 
     placing: str | None
@@ -56,11 +57,12 @@ class PolicyValues(TypedDict, total=False):
     cancel_grace_s: float | None
     queue_jobs_max: int | None
     queue_bytes_max: int | None
+    prefetch: float | Literal["default"] | None
 
 
 @dataclass(slots=True, frozen=True)
 class GroupPolicy:
-    """How a group treats its jobs: see `PolicyValues`. What is None is the broker's setting."""
+    """How a group treats its jobs: see `PolicyValues`. What is None is the broker's setting, or each agent's own."""
 
     placing: str | None = None
     placing_choices: int | None = None
@@ -70,6 +72,7 @@ class GroupPolicy:
     cancel_grace_s: float | None = None
     queue_jobs_max: int | None = None
     queue_bytes_max: int | None = None
+    prefetch: float | None = None
 
 
 @dataclass(slots=True, frozen=True)

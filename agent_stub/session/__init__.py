@@ -5,6 +5,7 @@ The same session runs in the real agent (driven by `agent_stub.client`) and in t
 
 from agent_stub.session.attempts import FENCED
 from agent_stub.session.messages import (
+    OWN_PREFETCH,
     Assign,
     Cancel,
     Capacity,
@@ -29,6 +30,7 @@ from agent_stub.session.session import AgentSession, Phase
 
 __all__ = [
     "FENCED",
+    "OWN_PREFETCH",
     "AgentSession",
     "Assign",
     "Cancel",

@@ -239,7 +239,7 @@ class Attempts:
 
 def _as_reported(stop: str, outcome: Outcome) -> Outcome:
     """How a run that was stopped here is reported. What it achieved all the same is the truth and stays."""
-    if outcome.status is OutcomeStatus.SUCCEEDED:
+    if not stop or outcome.status is OutcomeStatus.SUCCEEDED:
         return outcome
     key = (outcome.job_key, outcome.attempt)
     if stop == FENCED:

@@ -13,6 +13,8 @@ T = TypeVar("T")
 Key = tuple[int, int]
 """(job_key, attempt): what every message about a job is known by."""
 
+OWN_PREFETCH = -1.0
+"""The prefetch of a group that says none: each agent's own."""
 OUTCOME_BYTES = 64
 """What an outcome takes on the wire besides its texts and its result."""
 PROGRESS_BYTES = 32
@@ -53,7 +55,7 @@ class Verdict(IntEnum):
 
 @message
 class Welcome:
-    """The session has begun. `verdicts` answers `Hello.held` in its order."""
+    """The session has begun. `verdicts` answers `Hello.held` in its order, `prefetch` is the group's."""
 
     session_id: int
     epoch: int
@@ -64,6 +66,7 @@ class Welcome:
     verdicts: Sequence[int] = ()
     frame_bytes_max: int = 1 << 20
     mesh_id: str = ""
+    prefetch: float = OWN_PREFETCH
 
 
 @message

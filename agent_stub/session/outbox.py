@@ -31,6 +31,9 @@ class Outbox:
     def __len__(self) -> int:
         return len(self.accepts) + len(self.starts) + len(self.rejects) + len(self.progress) + len(self.outcomes)
 
+    def __bool__(self) -> bool:
+        return bool(self.outcomes or self.accepts or self.starts or self.rejects or self.progress)
+
     def clear(self) -> None:
         """Forget what a stream that has ended did not carry; progress is as good on the next one."""
         self.accepts.clear()
@@ -55,6 +58,12 @@ class Outbox:
         """Nothing of this attempt is worth sending."""
         for waiting in (self.accepts, self.starts, self.rejects, self.progress, self.outcomes):
             waiting.pop(key, None)
+
+    def is_large(self, wire_bytes: int) -> bool:
+        """Whether the next outcome has so many bytes: then it keeps all that follows waiting."""
+        for outcome in self.outcomes.values():
+            return outcome.wire_bytes >= wire_bytes
+        return False
 
     @property
     def progress_due_us(self) -> int | None:

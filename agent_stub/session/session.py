@@ -28,6 +28,7 @@ stream ends, call `disconnected` before `hello` on the next one, and hand in not
 from collections import deque
 from collections.abc import Container, Iterable
 from enum import Enum
+from typing import Final
 
 from agent_stub.session.attempts import Attempts
 from agent_stub.session.messages import (
@@ -52,7 +53,11 @@ from agent_stub.session.outbox import Outbox
 CAPACITY_MAX = 4_096
 FRAME_ITEMS_MAX = 512
 FRAME_BYTES_MAX = 1 << 20
-HELLO_BYTES_MAX = 1 << 20
+HELLO_BYTES_MAX = 1 << 16
+"""A broker waits 5 s for a Hello: it has to be there also on a slow way, whatever the outcomes are that wait."""
+LARGE_BYTES = 1 << 18
+"""An outcome that goes by itself, and takes seconds on a slow way: nothing else is heard meanwhile."""
+AHEAD_US = 500_000
 WELCOME_TIMEOUT_US = 15_000_000
 REMEMBERED_MAX = 65_536
 """Refusals that are not sent yet, and cancels of unknown attempts: with more the stream is left."""
@@ -70,12 +75,16 @@ class Phase(Enum):
     """Goodbye is on its way: nothing follows."""
 
 
+# Of a member that is asked for several times a job: through its class each look-up costs 0.1 us up to Python 3.11.
+_LIVE: Final = Phase.LIVE
+
+
 class AgentSession:
     """The agent's side of the stream.
 
     Args:
         slots: attempts that run at the same time.
-        prefetch: attempts that wait here, per slot; capacity is `slots * (1 + prefetch)`.
+        prefetch: attempts that wait here, per slot, unless the group says it; capacity is `slots * (1 + prefetch)`.
         operations: what the agent can run; None: everything.
         keeps_first: order KeepOutcome for the attempts of rule 5.
         hello_bytes_max: about the most bytes of outcomes in a Hello; those that do not fit follow after Welcome.
@@ -95,6 +104,7 @@ class AgentSession:
         "_failed_connects",
         "_forgotten",
         "_frame_bytes_max",
+        "_given_us",
         "_goodbye_reason",
         "_held",
         "_hello_bytes_max",
@@ -108,6 +118,8 @@ class AgentSession:
         "_operations",
         "_outbox",
         "_phase",
+        "_prefetch",
+        "_room",
         "_status_sent",
         "_welcome",
         "_welcome_timeout_us",
@@ -134,6 +146,8 @@ class AgentSession:
             raise ValueError(f"slots >= 1, prefetch >= 0 and slots * (1 + prefetch) <= {CAPACITY_MAX} are needed")
         self.slots = slots
         self.capacity = self.capacity_max = slots * (1 + prefetch)
+        self._prefetch = prefetch
+        self._room = CAPACITY_MAX  # what `limit` said
         self.frames_dropped = 0
         self._operations = operations
         self._hello_bytes_max = hello_bytes_max
@@ -155,6 +169,7 @@ class AgentSession:
         self.mesh_id = ""
         """Which mesh it last was in; an earlier process may have told."""
         self._welcome = Welcome(0, 0, 0, 0, 0, 0)
+        self._given_us = 0  # when the last assignment was read
         self._contact_us = 0  # send time of the newest acknowledged heartbeat or Hello
         self._beats: deque[tuple[int, int]] = deque()  # (seq, sent_us), unacknowledged
         self._beat_seq = 0
@@ -179,7 +194,7 @@ class AgentSession:
     @property
     def is_live(self) -> bool:
         """Whether the broker has welcomed this stream."""
-        return self._phase is Phase.LIVE
+        return self._phase is _LIVE
 
     @property
     def held(self) -> int:
@@ -233,7 +248,7 @@ class AgentSession:
             due.append(self.lease_end_us)
         if self._listed is not None:
             due.append(self._hello_sent_us + self._welcome_timeout_us)
-        if self._phase is Phase.LIVE:
+        if self._phase is _LIVE:
             due += (self._beat_due_us(), self._silent_at_us())
             if self._outbox.progress_due_us is not None:
                 due.append(self._outbox.progress_due_us)
@@ -252,7 +267,7 @@ class AgentSession:
     def welcomed(self, now_us: int, welcome: Welcome) -> None:
         """The broker's answer to Hello: verdicts are worked, and what did not fit into Hello is due."""
         listed = self._listed
-        if self._phase not in (Phase.GREETING, Phase.LIVE) or listed is None:
+        if self._phase not in (Phase.GREETING, _LIVE) or listed is None:
             self.frames_dropped += 1
             return
         self._check_lease(now_us)
@@ -293,6 +308,7 @@ class AgentSession:
         """Take an attempt (run it, or let it wait for a slot), or refuse it."""
         if not self._is_read():
             return
+        self._given_us = now_us
         if self._listed is not None:
             # It crossed our Hello, which does not name it: the broker takes it back and may give it to another agent.
             self.frames_dropped += 1
@@ -350,6 +366,11 @@ class AgentSession:
         if now_us < self.lease_end_us:
             self._restate_capacity()
 
+    def prefetch_set(self, prefetch: float) -> None:
+        """So many attempts wait here, per slot, from now on; below 0: as many as the agent says itself."""
+        if self._is_read():
+            self._prefetch_by_group(prefetch)
+
     def drain_started(self) -> None:
         """An operator drains the agent: its progress is reported; the broker gives it nothing new."""
         if self._is_read():
@@ -386,11 +407,8 @@ class AgentSession:
 
     def limit(self, attempts: int) -> None:
         """Hold no more than so many, nor than `capacity_max`; what is held already stays."""
-        capacity = max(min(attempts, self.capacity_max), 0)
-        if capacity != self.capacity:
-            self.capacity = capacity
-            self._is_capacity_owed = False
-            self._is_capacity_due = self._phase is Phase.LIVE
+        self._room = max(attempts, 0)
+        self._limit_capacity()
 
     def progressed(self, progress: Progress) -> None:
         """A run says how far it is; sent at most once a second, the latest of each attempt."""
@@ -402,14 +420,14 @@ class AgentSession:
         """Leave in good order: nothing new, finish what is held, then Goodbye."""
         if self._drain_reason is None:
             self._drain_reason = reason
-            self._is_drain_request_due = self._phase is Phase.LIVE
+            self._is_drain_request_due = self._phase is _LIVE
 
     def timer(self, now_us: int) -> None:
         """Work what is due: the lease, deadlines of runs, a Welcome that does not come, a broker that is silent."""
         self._check_lease(now_us)
         self._attempts.stop_overdue(now_us)
-        if self._phase is Phase.LIVE and now_us >= self._silent_at_us():
-            self._leave("no heartbeat was acknowledged for a lease")
+        if self._phase is _LIVE and now_us >= self._silent_at_us():
+            self._leave("nothing was heard for a lease")
         elif self._listed is not None and now_us >= self._hello_sent_us + self._welcome_timeout_us:
             self._leave("no answer to Hello")
 
@@ -424,15 +442,17 @@ class AgentSession:
 
     def take_frame(self, now_us: int) -> Frame | None:
         """The next frame to send, with all that waits and fits; None if nothing is due."""
-        if self._phase is not Phase.LIVE:
+        if self._phase is not _LIVE:
             return None
         if self._is_resync_due and self._listed is None:  # one Hello at a time: a Welcome does not say which it answers
             self._is_resync_due = False
             self._outbox.clear()
             return Frame(hello=self._snapshot(now_us))
+        if not (self._outbox or self._is_control_due(now_us)):
+            return None
         frame = Frame()
         is_due = self._add_control(frame, now_us)
-        if self._outbox:
+        if self._outbox and not (frame.heartbeat is not None and self._outbox.is_large(LARGE_BYTES)):
             self._outbox.pack(frame, now_us)
             is_due = is_due or bool(frame.outcomes or frame.accepted or frame.started or frame.rejected)
             is_due = is_due or bool(frame.progress)
@@ -446,14 +466,14 @@ class AgentSession:
 
     def _is_read(self) -> bool:
         """Whether what the stream carries counts; before Welcome and after a broken session it does not."""
-        if self._phase is Phase.LIVE:
+        if self._phase is _LIVE:
             return True
         self.frames_dropped += 1
         return False
 
     def _enter(self, phase: Phase) -> None:
         self._phase = phase
-        self._attempts.is_heard = phase is Phase.LIVE
+        self._attempts.is_heard = phase is _LIVE
 
     def _leave(self, reason: str) -> None:
         if self._phase is Phase.GREETING:
@@ -464,15 +484,28 @@ class AgentSession:
 
     def _begin(self, welcome: Welcome) -> None:
         self._listed = None
-        self._enter(Phase.LIVE)
+        self._enter(_LIVE)
         self._failed_connects = 0
         self._epoch_seen = welcome.epoch
         self.mesh_id = welcome.mesh_id or self.mesh_id
+        self._prefetch_by_group(welcome.prefetch)
         self._welcome = welcome
         self._outbox.bytes_max = min(self._frame_bytes_max, welcome.frame_bytes_max or self._frame_bytes_max)
         # A Hello that was answered is contact like a heartbeat that was.
         self._contact_us = max(self._contact_us, self._hello_sent_us)
         self._is_drain_request_due = self._drain_reason is not None
+
+    def _prefetch_by_group(self, prefetch: float) -> None:
+        ahead = self.slots * (self._prefetch if prefetch < 0 else prefetch)
+        self.capacity_max = self.slots + int(min(ahead, CAPACITY_MAX - self.slots))
+        self._limit_capacity()
+
+    def _limit_capacity(self) -> None:
+        capacity = min(self._room, self.capacity_max)
+        if capacity != self.capacity:
+            self.capacity = capacity
+            self._is_capacity_owed = False
+            self._is_capacity_due = self._phase is _LIVE
 
     def _snapshot(self, now_us: int) -> Hello:
         self._connect_seq += 1
@@ -530,12 +563,25 @@ class AgentSession:
 
     def _beat_due_us(self) -> int:
         every_us = self._welcome.heartbeat_us
-        if not self._held:
+        if self._outbox.is_large(LARGE_BYTES):
+            every_us = min(every_us, AHEAD_US)
+        elif not self._held:
             every_us = max(every_us, self._welcome.idle_heartbeat_us)
         return self._beat_sent_us + every_us
 
     def _silent_at_us(self) -> int:
-        return self._contact_us + self._welcome.lease_us
+        """When the stream is of no use. On a slow way acknowledgements wait behind payloads, but those arrive."""
+        return max(self._contact_us, self._given_us) + self._welcome.lease_us
+
+    def _is_control_due(self, now_us: int) -> bool:
+        """Whether something of the session itself may have to be said: looked at far more often than it has."""
+        return (
+            now_us >= self._beat_due_us()
+            or self._is_capacity_due
+            or self._is_drain_request_due
+            or self._is_drained_by_broker
+            or self.is_leaving
+        )
 
     def _add_control(self, frame: Frame, now_us: int) -> bool:
         """Put in what is of the session itself; whether anything is."""

@@ -19,10 +19,16 @@ if TYPE_CHECKING:
 
 API_DEFAULT: Final = "127.0.0.1:7402"
 ORGANIZATION_DEFAULT: Final = "default"
+GROUP_DEFAULT: Final = "default"
 FIELD_OF_BATCH: Final = re.compile(r"\bbatch\.jobs\[\d+\]\.")
 """A command submits jobs of one kind: which of a batch is wrong says nothing."""
+FIELD_OF_ID: Final = re.compile(r"^(\w+)_id: ")
 OPTIONS: Final = {"labels": "label", "groups": "group"}
 """Options whose name is not that of the field."""
+_ID: Final = r"([\w.-]*[\w-])"
+RESOURCE: Final = re.compile(rf"\borganizations/{_ID}(?:/(groups|environments|jobs)/{_ID}(?:/agents/{_ID})?)?")
+"""Names of the API, as its errors say them."""
+NO_NAME: Final = re.compile(r"must be a name like [\w/-]*/([\w-]+)")
 COLLECTIONS: Final = ("organizations", "environments", "groups", "agents", "jobs")
 
 Format = Literal["table", "json", "yaml"]
@@ -59,8 +65,9 @@ class Access:
         """A client; jobs go to `group` or `environment`. Raises CommandError for all that the client raises."""
         from mesh_client import MeshClientError, SyncMeshClient
 
-        if not self.api:
-            raise UsageError("--api, or MESH_API, is empty: give HOST:PORT")
+        if ":" not in self.api:
+            said = f"{self.api}: is no HOST:PORT" if self.api else "is empty"
+            raise UsageError(f"--api, or MESH_API, {said}; give one like {API_DEFAULT}")
         try:
             with SyncMeshClient(
                 self.api,
@@ -97,11 +104,18 @@ def words_of(error: MeshClientError) -> str:
         if isinstance(error, NotFoundError):
             words += f"\nTry: mesh {parts[-2]} list{_owner(parts)}"
         elif isinstance(error, WrongStateError):
-            group = f" --group {parts[3]}" if parts[-2] == "agents" else ""
-            words += f"\nTry: mesh {parts[-2]} get {parts[-1]}{group}{_owner(parts)}"
+            words += f"\nTry: {_next(error.reason, parts)}{_owner(parts)}"
     if isinstance(error, MeshTimeoutError) and (pending := error.details.get("pending")):
         words += f"\nTry: mesh jobs get {pending.partition(',')[0]}"
     return words
+
+
+def _next(reason: str, parts: Sequence[str]) -> str:
+    """The command that lets a resource out of its state, or shows it."""
+    if reason == "GROUP_WITHOUT_ENVIRONMENT":
+        return f"mesh environments create {parts[-1]} --group {parts[-1]}"
+    group = f" --group {parts[3]}" if parts[-2] == "agents" and parts[3] != GROUP_DEFAULT else ""
+    return f"mesh {parts[-2]} get {parts[-1]}{group}"
 
 
 def _owner(parts: Sequence[str]) -> str:
@@ -115,8 +129,21 @@ def _text(error: MeshClientError) -> str:
     if error.reason == "NOTHING_TO_CHANGE":
         facts, of, names = error.text.partition("give one of ")
         return facts + of + ", ".join(f"--{_option(name)}" for name in names.split(", "))
-    return FIELD_OF_BATCH.sub("", error.text)
+    no_name = NO_NAME.search(error.text)
+    if no_name:
+        return f"an id is 1 to 63 of a-z, 0-9 and -, a letter first, no - at the end, like {no_name[1]}"
+    return RESOURCE.sub(_called, FIELD_OF_ID.sub(r"\1: ", FIELD_OF_BATCH.sub("", error.text)))
+
+
+def _called(found: re.Match[str]) -> str:
+    """What people call a resource: `agent a1 of group east`, and whose it is if not whose is meant without."""
+    organization, collection, name, agent = found.groups()
+    if collection is None:
+        return f"organization {organization}"
+    called = f"agent {agent} of group {name}" if agent else f"{collection.removesuffix('s')} {name}"
+    return called if organization == ORGANIZATION_DEFAULT else f"{called} of organization {organization}"
 
 
 def _option(field: str) -> str:
-    return OPTIONS.get(field, field.removesuffix("_s").replace("_", "-"))
+    name = field.removeprefix("policy.")
+    return OPTIONS.get(name, name.removesuffix("_s").replace("_", "-"))

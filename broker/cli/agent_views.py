@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 GROUP: Final = "default"
 """The group that commands mean when none is named."""
+BEEN_HERE: Final = ("no_response", "stopped", "paused", "draining")
+"""What only an agent can be that has been connected."""
+NOT_SINCE: Final = "not since restart"
 
 
 def tell(view: AgentView, access: Access) -> None:
@@ -65,8 +68,13 @@ def attempts(number: int) -> str:
 
 
 def busy(view: AgentView) -> str:
-    """Attempts that it holds, of those that it can run at the same time."""
-    return f"{view.live}/{view.slots}"
+    """Attempts that it holds, of those that it can run at the same time; `-` while it is not connected."""
+    return f"{view.live}/{view.slots}" if view.slots else "-"
+
+
+def heard(view: AgentView) -> str:
+    """How long ago; an agent that was here before the broker was started has not said anything to it yet."""
+    return age(view.last_heard_at) or (NOT_SINCE if view.status in BEEN_HERE else "")
 
 
 def _drain(drain: DrainView) -> str:
@@ -114,7 +122,7 @@ def write_agent(view: AgentView, access: Access) -> None:
         "Stuck": f"{counted(view.stuck, 'handler')} told to stop and running on" if view.stuck else "",
         **_machine(view),
         "Connected": local_time(view.connected_at),
-        "Heard": local_time(view.last_heard_at),
+        "Heard": local_time(view.last_heard_at) or heard(view),
         "Created": local_time(view.created_at),
     }
     write_one(view, facts, is_json=access.is_json)

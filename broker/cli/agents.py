@@ -9,12 +9,12 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from broker.cli.access import Access, Flag, Several, Words, key_values
-from broker.cli.agent_views import GROUP, attempts, busy, look, take_back, tell, write_agent
+from broker.cli.agent_views import GROUP, attempts, busy, heard, look, take_back, tell, write_agent
 from broker.cli.confirm import confirm
 from broker.cli.durations import Seconds
 from broker.cli.exits import EXIT_FAILED, EXIT_OK, UsageError
 from broker.cli.listing import LISTING, Listing, show_list
-from broker.cli.output import age, say, telling, write_json, write_one
+from broker.cli.output import say, telling, write_json, write_one
 
 if TYPE_CHECKING:
     from mesh_client import AgentView, DrainView, SyncMeshClient
@@ -76,7 +76,7 @@ def list_agents(*, group: str | None = None, listing: Listing = LISTING, access:
             "STATUS": lambda view: view.status,
             "GROUP": lambda view: view.group,
             "BUSY": busy,
-            "HEARD": lambda view: age(view.last_heard_at),
+            "HEARD": heard,
             "VERSION": lambda view: view.version,
             "HOST": lambda view: view.host,
             "IP": lambda view: view.ip,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tomllib
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from cyclopts import App, Parameter
 
-from broker.cli.exits import UsageError
+from broker.cli.exits import EXIT_OK, EXIT_USAGE, UsageError
 from broker.cli.output import choose, say, write_json, write_table
 from broker.cli.serve import Config, SecretsDir
 
@@ -61,13 +62,15 @@ def show(
 
 
 @app.command
-def check(file: Path, /) -> None:
-    """Say whether a configuration file is good by itself, and what `mesh serve` needs besides. Exit code 2 if not.
+def check(file: Path, /, *, dev: Flag = False) -> int:
+    """Say whether a broker could start with a configuration file, and nothing else. Exit code 2 if not.
 
     Parameters
     ----------
     file
         TOML file with settings.
+    dev
+        `mesh serve` will be given --dev, too.
     """
     from broker.errors import ConfigError
     from broker.settings import load
@@ -75,11 +78,23 @@ def check(file: Path, /) -> None:
     try:
         loaded = load(config=file, variables={})
     except ConfigError as error:
+        if _is_agents(file):
+            raise UsageError(f"{file} is of an agent: `mesh-agent check --config {file}` looks at it") from error
         raise UsageError(f"{file} cannot work.\n{error.text}") from error
     number = len(loaded.said)
     say(f"{file} is good: {number} {'setting' if number == 1 else 'settings'}.")
-    if not loaded.settings.dev:
-        say("A broker does not start with it alone: give `mesh serve` --dev too, or write `dev = true`.")
+    if dev or loaded.settings.dev:
+        return EXIT_OK
+    say("A broker does not start with it alone: give `mesh serve` --dev too, or write `dev = true`.")
+    return EXIT_USAGE
+
+
+def _is_agents(file: Path) -> bool:
+    """Whether it is the other kind of configuration."""
+    try:
+        return "agent" in tomllib.loads(file.read_text())
+    except (OSError, ValueError):
+        return False
 
 
 def _load(config: Path | None, secrets_dir: Path | None) -> Loaded:

@@ -31,7 +31,7 @@ def list_environments(*, listing: Listing = LISTING, access: Access = ACCESS) ->
         lambda mesh: mesh.list_environments(where=listing.where, order_by=listing.order_by),
         {
             "ENVIRONMENT": lambda view: view.environment,
-            "RUNS IN": lambda view: view.target_group,
+            "RUNS IN": lambda view: view.target_group or "(none)",
             "GROUPS": lambda view: joined(view.groups),
             "NAME": lambda view: view.display_name,
             "DESCRIPTION": lambda view: view.description,

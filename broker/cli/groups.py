@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, Token
 from cyclopts.validators import Number
 
-from broker.cli.access import Access, Flag, Words
+from broker.cli.access import ORGANIZATION_DEFAULT, Access, Flag, Words
 from broker.cli.confirm import confirm, counted, losses
 from broker.cli.durations import SecondsOrNone
 from broker.cli.listing import LISTING, Listing, show_list
@@ -27,6 +28,21 @@ InactiveJobs = Literal["wait", "refuse"]
 Placing = Literal["default", "least-loaded", "round-robin", "random", "power-of-d"]
 
 Count = Annotated[int | None, Parameter(validator=Number(gte=0), show_default=False)]
+
+
+def _prefetch_of(_kind: type, tokens: Sequence[Token]) -> float | Literal["default"]:
+    text = tokens[0].value
+    if text == "default":
+        return "default"
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ValueError(f'"{text}" is no number: give one from 0 to 16, or default') from error
+
+
+Prefetch = Annotated[
+    float | Literal["default"] | None, Parameter(converter=_prefetch_of, n_tokens=1, show_default=False)
+]
 
 
 @Parameter(name="*")
@@ -54,6 +70,9 @@ class Policy:
     """Jobs that may wait and run; what is above is refused."""
     queue_bytes_max: Count = None
     """Bytes of their payloads."""
+    prefetch: Prefetch = None
+    """Jobs given ahead for each slot of an agent, 0 to 16, or `default`: as each agent says itself. They start without
+    a round trip, but wait while another agent may be idle."""
 
     @property
     def values(self) -> PolicyValues:
@@ -67,6 +86,7 @@ class Policy:
             "cancel_grace_s": self.cancel_grace,
             "queue_jobs_max": self.queue_jobs_max,
             "queue_bytes_max": self.queue_bytes_max,
+            "prefetch": self.prefetch,
         }
 
 
@@ -91,7 +111,7 @@ def list_groups(*, listing: Listing = LISTING, access: Access = ACCESS) -> None:
             "RUNNING": lambda view: str(view.jobs_running),
             "PLACING": lambda view: _placing(view.policy),
             "KIND": lambda view: view.kind,
-            "LOGGING": lambda view: "on" if view.central_logging else "off",
+            "LOGGING": lambda view: "planned" if view.central_logging else "off",
             "ENVIRONMENTS": lambda view: joined(view.environments) or "(none)",
             "NAME": lambda view: view.display_name,
             "DESCRIPTION": lambda view: view.description,
@@ -123,7 +143,7 @@ def create_group(
     policy: Policy = POLICY,
     access: Access = ACCESS,
 ) -> None:
-    """Make a group. Agents may connect and jobs may be sent to it at once.
+    """Make a group. Agents may connect at once; jobs may be sent to it when an environment names it.
 
     Parameters
     ----------
@@ -147,6 +167,9 @@ def create_group(
             **policy.values,
         )
     _write_group(view, access)
+    if not view.environments:
+        owner = "" if access.organization == ORGANIZATION_DEFAULT else f" --organization {access.organization}"
+        say(f"It takes no jobs yet. Next: mesh environments create {group} --group {group}{owner}")
 
 
 @app.command(name="update")
@@ -229,6 +252,7 @@ def _limits(policy: GroupPolicy) -> str:
         "cancel-grace": policy.cancel_grace_s and f"{policy.cancel_grace_s:g} s",
         "queue-jobs-max": policy.queue_jobs_max,
         "queue-bytes-max": policy.queue_bytes_max,
+        "prefetch": None if policy.prefetch is None else f"{policy.prefetch:g}",
     }
     return joined(f"{name} {value}" for name, value in facts.items() if value)
 

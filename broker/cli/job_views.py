@@ -206,7 +206,7 @@ def _attempt_row(attempt: AttemptView) -> tuple[str, ...]:
         local_time(attempt.assigned_at),
         local_time(attempt.started_at) or "never",
         _between(attempt.started_at or attempt.assigned_at, attempt.finished_at),
-        attempt.ending or "live",
+        attempt.ending or "goes on",
         attempt.code,
     )
 

@@ -17,7 +17,7 @@ from broker.dispatch.rows import RequestRow
 from broker.engine import Engine
 from broker.errors import ConflictError, FullError, MalformedError, NotFoundError, WrongStateError
 from broker.settings import PlanSettings
-from broker.store.base import AgentWordsRow, EnvironmentRow, GroupRow, OrganisationRow, Store
+from broker.store.base import AgentWordsRow, EnvironmentRow, GroupRow, OrganisationRow, Purged, Store
 
 MANAGED: Final = "managed"
 PRIVATE: Final = "private"
@@ -54,7 +54,8 @@ class Directory:
     """Names and numbers of everything that has both. Use from the engine's event loop only.
 
     A group knows at most `agents_max` agents, an organisation as many as its plan allows. `presence` has what agents
-    said of their machines. What is removed keeps its number, for the history of its jobs, and is found by no name.
+    said of their machines. What is removed keeps its number, for the history of its jobs, and is found by
+    no name, until the store forgets it (`broker.control.tombstones`).
     """
 
     def __init__(
@@ -329,9 +330,36 @@ class Directory:
         self._targets.clear()
 
     def remove_agent(self, name: AgentName) -> None:
-        """An agent is no longer in its group. Its jobs still say who ran them; its number is never given again."""
+        """An agent is no longer in its group. Its jobs still say who ran them; its number is its own while they do."""
         if self._agents[name.group_no].get(name.agent_id) == name.agent_no:
             del self._agents[name.group_no][name.agent_id]
+
+    def forget(self, gone: Purged) -> None:
+        """Nobody knows them any more, not even by number."""
+        for group_no, agent_no in gone.agents:
+            self._forget_agent(group_no, agent_no)
+        for group_no in gone.groups:
+            self._forget_group(group_no)
+        for org_no in gone.organisations:
+            self._slugs.pop(org_no, None)
+            self._group_nos.pop(org_no, None)
+
+    def _forget_group(self, group_no: GroupNo) -> None:
+        row = self._groups_by_no.pop(group_no)
+        self._group_nos[row.org_no].remove(group_no)
+        del self._agents[group_no]
+        self._last_agent_no.pop(group_no, None)
+        self._naming.pop(group_no, None)
+        for _, agent_no in [known for known in self._agent_ids if known[0] == group_no]:
+            self._forget_agent(group_no, agent_no)
+
+    def _forget_agent(self, group_no: GroupNo, agent_no: AgentNo) -> None:
+        agent_id = self._agent_ids.pop((group_no, agent_no), "")
+        others = [number for number in self._agent_nos.pop((group_no, agent_id), ()) if number != agent_no]
+        if others:
+            self._agent_nos[group_no, agent_id] = others
+        self._words.pop((group_no, agent_no), None)
+        self.presence.forget(group_no, agent_no)
 
     def _add_agent(self, group_no: GroupNo, agent_no: AgentNo, agent_id: str) -> None:
         self._agent_nos.setdefault((group_no, agent_id), []).append(agent_no)

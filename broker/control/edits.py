@@ -26,7 +26,10 @@ class OrganisationChange(NamedTuple):
 
 
 class GroupChange(NamedTuple):
-    """A display name that is "" is the id. From `placing` on "" and 0 are the broker's setting."""
+    """A display name that is "" is the id. From `placing` on "" and 0 are the broker's setting.
+
+    A `prefetch` below 0 is each agent's own.
+    """
 
     display_name: str | None = None
     description: str | None = None
@@ -41,6 +44,7 @@ class GroupChange(NamedTuple):
     cancel_grace_us: int | None = None
     queue_jobs_max: int | None = None
     queue_bytes_max: int | None = None
+    prefetch: float | None = None
 
 
 class EnvironmentChange(NamedTuple):

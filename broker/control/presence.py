@@ -46,6 +46,10 @@ class Presence:
         """Where the agent was last; `UNKNOWN` before its first session with this broker."""
         return self._machines.get((group_no, agent_no), UNKNOWN)
 
+    def forget(self, group_no: GroupNo, agent_no: AgentNo) -> None:
+        """Nobody knows the agent any more."""
+        self._machines.pop((group_no, agent_no), None)
+
     def note_stuck(self, session: SessionId, stuck: Stuck) -> None:
         """What the agent says of its handlers in this session; nothing of one that has ended.
 

@@ -2,7 +2,8 @@
 
 A removal is durable first; from then on no name leads there, and the dispatcher ends what is left: agents are sent away
 for good, live jobs end cancelled (`group_removed`). A broker that dies in between goes on with its next start
-(`Removals.resume`). What a group had stays in the history under its number, its name is free.
+(`Removals.resume`). What a group had stays in the history under its number, its name is free;
+`broker.control.tombstones` ends that in time.
 """
 
 from collections.abc import Callable

@@ -251,6 +251,7 @@ class Resources:
             refuses_inactive=row.inactive_jobs == REFUSE,
             placing=Placing(row.placing or default.placing),
             placing_choices=row.placing_choices or default.placing_choices,
+            prefetch=row.prefetch,
             queue_jobs_max=row.queue_jobs_max or default.queue_jobs_max,
             queue_bytes_max=row.queue_bytes_max or default.queue_bytes_max,
         )
@@ -263,6 +264,7 @@ class Resources:
                     wanted.refuses_inactive,
                     wanted.placing,
                     wanted.placing_choices,
+                    wanted.prefetch,
                     wanted.queue_jobs_max,
                     wanted.queue_bytes_max,
                 ),

@@ -79,11 +79,15 @@ class Batcher:
     def run(self, now_us: int, events: Iterable[tuple[GroupNo, Event]], lag_us: int = 0) -> Batch:
         """Step everything, `TimerFired` last, and take the effects. Events of groups that are gone are dropped.
 
-        With `lag_us` every dispatcher hears that the driver stalled. The batch is pending if it has writes.
+        With `lag_us` every dispatcher hears that the driver stalled: at once, because streams may have ended by it, and
+        with its timer, which forgives. The batch is pending if it has writes.
         """
         assert self.pending is None, "a batch is pending: nothing steps before it is settled"
         touched: dict[GroupNo, Dispatcher] = {}
         dispatchers = self._dispatchers
+        if lag_us:
+            for driven in dispatchers.values():
+                driven.stood_still(now_us, lag_us)
         for group, event in events:
             dispatcher = dispatchers.get(group)
             if dispatcher is not None:

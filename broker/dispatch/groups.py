@@ -16,6 +16,7 @@ from broker.dispatch.messages import (
     GroupRemoval,
     GroupRemoveRequested,
     RequestDone,
+    SetPrefetch,
     StopReason,
 )
 from broker.dispatch.model import LIVE_PHASES, Admin, Job, JobState
@@ -24,7 +25,7 @@ from broker.dispatch.placing import placed_anew
 
 
 def on_configured(ledger: Ledger, event: GroupConfigured) -> None:
-    """What agents hold stays; what waits is looked at anew."""
+    """What agents hold stays, also above a capacity that is less now; what waits is looked at anew."""
     old = ledger.policy
     new = ledger.policy = replace(
         old,
@@ -32,15 +33,26 @@ def on_configured(ledger: Ledger, event: GroupConfigured) -> None:
         refuses_inactive=event.refuses_inactive,
         placing=event.placing,
         placing_choices=event.placing_choices,
+        prefetch=event.prefetch,
         queue_jobs_max=event.queue_jobs_max or old.queue_jobs_max,
         queue_bytes_max=event.queue_bytes_max or old.queue_bytes_max,
     )
+    if new.prefetch != old.prefetch:
+        _tell_prefetch(ledger, new.prefetch)
     if (new.placing, new.placing_choices) == (old.placing, old.placing_choices):
         ledger.placement.configure(new)
     else:
         ledger.placement = placed_anew(ledger.placement, new, ledger.random)
     ledger.wants_places = None
     ledger.effects.replies.append(RequestDone(event.ticket))
+
+
+def _tell_prefetch(ledger: Ledger, prefetch: float) -> None:
+    """Less holds at once, more as soon as an agent has stated it; who is not here is told with its Welcome."""
+    for agent in ledger.agents.values():
+        agent.bound(prefetch)
+        if agent.is_present:
+            ledger.effects.sends.append(SetPrefetch(agent.session, prefetch))
 
 
 def on_remove_requested(ledger: Ledger, event: GroupRemoveRequested) -> None:

@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar, dataclass_transform
 
 from broker.dispatch.model import (
     NO_JOB,
+    OWN_PREFETCH,
     AgentNo,
     DrainEnd,
     DrainThen,
@@ -342,6 +343,7 @@ class GroupConfigured:
     refuses_inactive: bool
     placing: Placing = Placing.LEAST_LOADED
     placing_choices: int = 2
+    prefetch: float = OWN_PREFETCH
     queue_jobs_max: int = 0
     queue_bytes_max: int = 0
 
@@ -501,10 +503,22 @@ class RefuseOutcome:
 
 @message
 class WelcomeAgent:
-    """The session has begun; `keep` says for each held attempt of the Hello whether it goes on."""
+    """The session has begun; `keep` says for each held attempt of the Hello whether it goes on.
+
+    `prefetch` is the group's (`DispatchPolicy`).
+    """
 
     session: SessionId
     keep: tuple[bool, ...]
+    prefetch: float = OWN_PREFETCH
+
+
+@message
+class SetPrefetch:
+    """The group gives so many attempts ahead for each slot from now on; below 0: as many as the agent says itself."""
+
+    session: SessionId
+    prefetch: float
 
 
 @message
@@ -562,6 +576,7 @@ Send = (
     | AcceptOutcome
     | RefuseOutcome
     | WelcomeAgent
+    | SetPrefetch
     | RejectAgent
     | EndSession
     | DrainAgent

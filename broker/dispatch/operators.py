@@ -340,7 +340,7 @@ def _end_work(ledger: Ledger, agent: Agent, reason: str) -> None:
             ledger.set_phase(job, Cause.TAKEN_AWAY, Phase.NONE if is_removed else Phase.ADOPTABLE)
             ledger.release(job, agent)
             ledger.close_attempt(job, reason)
-            ledger.give_back(job, reason)
+            ledger.give_back(job, reason, agent.admin_actor)
 
 
 def _go_on_later(ledger: Ledger, agent: Agent) -> None:

@@ -4,8 +4,8 @@
 recovers from what is stored (10). For tests and simulations.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import Final
 
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.invariants import Violation, check, owners
@@ -38,6 +38,8 @@ from broker.dispatch.placement import may_take
 from broker.dispatch.rows import JobRow
 from broker.dispatch.stored import Stored
 
+_OUTCOME_ANSWERS: Final = (AcceptOutcome, RefuseOutcome)
+
 Script = list[tuple[int, Event | None]]
 """What a dispatcher was given: (time, event), and `None` for each take of its effects."""
 
@@ -45,12 +47,26 @@ Script = list[tuple[int, Event | None]]
 def replay(dispatcher: Dispatcher, script: Script) -> list[Effects]:
     """The effects of each take, from a dispatcher in the state in which the script began."""
     taken: list[Effects] = []
-    for now_us, event in script:
+    is_first = True
+    for place, (now_us, event) in enumerate(script):
+        if is_first and (lag_us := _lag_us(script, place)):
+            dispatcher.stood_still(now_us, lag_us)
+        is_first = event is None
         if event is None:
             taken.append(dispatcher.take_effects())
         else:
             dispatcher.step(now_us, event)
     return taken
+
+
+def _lag_us(script: Script, place: int) -> int:
+    """What the timer at the end of a batch says of its driver, who told it before the first event (`Batcher.run`)."""
+    for _, event in script[place:]:
+        if event is None:
+            return 0
+        if isinstance(event, TimerFired):
+            return event.lag_us
+    return 0
 
 
 class Watcher:
@@ -139,11 +155,13 @@ class Watcher:
 
     def _past(self, event: Event) -> Iterator[str]:
         """6: no armed deadline lies in the past after `TimerFired`, unless the dispatcher asks to be woken now."""
+        if not isinstance(event, TimerFired):
+            return
         ledger = self.dispatcher.ledger
         due_us = min((one for _, one, _ in owners(ledger) if one), default=ledger.now_us)
         next_us = self.dispatcher.next_deadline_us()
         asks_now = next_us is not None and next_us <= ledger.now_us
-        if isinstance(event, TimerFired) and due_us < ledger.now_us and not asks_now:
+        if due_us < ledger.now_us and not asks_now:
             yield f"a deadline at {due_us} was left behind at {ledger.now_us}"
 
     def _final(self, new: Effects) -> Iterator[str]:
@@ -165,13 +183,11 @@ class Watcher:
         replied = [reply.ticket for reply in new.replies]
         if replied != asked:
             yield f"tickets {asked} were answered by {replied}"
-        received = Counter((one.session, one.job_key, one.attempt) for one in _outcomes(event, new))
-        answered = Counter(
-            (send.session, send.job_key, send.attempt)
-            for send in new.sends
-            if isinstance(send, AcceptOutcome | RefuseOutcome)
-        )
-        if received != answered:
+        received = [(one.session, one.job_key, one.attempt) for one in _outcomes(event, new)]
+        answered = [
+            (send.session, send.job_key, send.attempt) for send in new.sends if isinstance(send, _OUTCOME_ANSWERS)
+        ]
+        if sorted(received) != sorted(answered):
             yield f"outcomes {sorted(received)} were acknowledged as {sorted(answered)}"
 
     def _chosen_right(self, assigns: list[AssignJob]) -> Iterator[str]:
@@ -181,6 +197,8 @@ class Watcher:
         other of the first rank that works). Loads before each placement are
         worked out from those after the step, in which nothing else happens after the first placement.
         """
+        if not assigns:
+            return
         ledger = self.dispatcher.ledger
         held = {no: agent.held for no, agent in ledger.agents.items()}
         suspects = {no: len(agent.suspects) for no, agent in ledger.agents.items()}

@@ -157,7 +157,7 @@ class Metrics:
 
     def _turn(self) -> None:
         """Begin the next window, and forget groups and agents that are gone."""
-        known = {one.ledger.group: one.ledger for one in self._books.dispatchers() if not _is_over(one)}
+        known = {one.ledger.group: one.ledger for one in self._books.dispatchers() if not one.ledger.is_over}
         self._jobs = {group: counts for group, counts in self._jobs.items() if group in known}
         for group, counts in self._jobs.items():
             counts.turn(known[group].agents.keys())
@@ -190,7 +190,7 @@ class Metrics:
         began_s = time.perf_counter()
         samples = [*self._of_broker(), *self._of_history(), *self._of_journal()]
         for dispatcher in self._books.dispatchers():
-            if not _is_over(dispatcher):
+            if not dispatcher.ledger.is_over:
                 samples += self._of_group(dispatcher)
         samples.append(Sample(series.SNAPSHOT_SECONDS, (), time.perf_counter() - began_s))
         return samples
@@ -205,7 +205,7 @@ class Metrics:
         yield from _each(series.ACCEPTOR_RESTARTS, (), self._restarts.items())
         for (group, reason), count in self._refused.items():
             dispatcher = self._books.dispatcher_of(group)
-            if dispatcher is not None and _is_over(dispatcher):
+            if group and (dispatcher is None or dispatcher.ledger.is_over):
                 continue
             label = self._names.group_label(group) if group else ""
             yield Sample(series.SUBMISSIONS_REFUSED, (label, reason), count)
@@ -217,7 +217,7 @@ class Metrics:
     def _of_history(self) -> Iterator[Sample]:
         retention = self._retention
         if retention is not None:
-            removed = (("jobs", retention.jobs_total), ("keys", retention.keys_total))
+            removed = (("jobs", retention.jobs_total), ("keys", retention.keys_total), ("names", retention.names_total))
             yield from _each(series.HISTORY_REMOVED, (), removed)
             if retention.last is not None:
                 yield Sample(series.HISTORY_SLICE_SECONDS, (), retention.last.slice_s_max)
@@ -251,12 +251,6 @@ class Metrics:
         evenness = counts.evenness.index(fleet.active)
         if evenness is not None:
             yield Sample(series.EVENNESS, label, evenness)
-
-
-def _is_over(dispatcher: Dispatcher) -> bool:
-    """Whether nobody wants to read of the group any more: it is removed, and all that it had has ended."""
-    ledger = dispatcher.ledger
-    return ledger.is_removed and not ledger.jobs and not ledger.agents
 
 
 def _of_each_agent(label: Labels, counts: JobCounts, fleet: Fleet) -> Iterator[Sample]:

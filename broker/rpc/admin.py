@@ -1,7 +1,4 @@
-"""The admin service: organisations, groups, environments and agents are made, read, changed and removed.
-
-What the store cannot keep yet is refused: a value that is silently dropped is worse than an error.
-"""
+"""The admin service: organisations, groups, environments and agents are made, read, changed and removed."""
 
 from typing import Any, Final
 
@@ -35,7 +32,6 @@ from broker.rpc.changes import (
     environment_change,
     group_change,
     organisation_change,
-    refuse_unkept,
     unchanged,
 )
 from broker.rpc.lists import ListedAgent, page_of
@@ -118,7 +114,6 @@ class AdminService(admin_service_pb2_grpc.AdminServiceServicer):
     async def CreateGroup(self, request: pb.CreateGroupRequest, context: Context) -> pb.Group:
         """Make a group; it takes agents and jobs as soon as this is answered."""
         wanted = request.group
-        refuse_unkept("group.policy", wanted.policy, "prefetch")
         organisation = split_parent(request.parent)[0]
         if KIND_WORDS[wanted.kind] == MANAGED:
             raise managed(f"{request.parent}/groups/{request.group_id or '-'}")

@@ -10,10 +10,10 @@ from broker.control.presence import Machine
 from broker.control.resources import REFUSE, WAIT, AgentView, GroupView
 from broker.control.status import SYNONYMS
 from broker.dispatch.explain import AgentExplanation
-from broker.dispatch.model import Admin, Agent, DrainEnd, DrainThen, Phase, Placing, Spread
+from broker.dispatch.model import OWN_PREFETCH, Admin, Agent, DrainEnd, DrainThen, Phase, Placing, Spread
 from broker.errors import NotFoundError
 from broker.rpc.job_convert import uuid_text
-from broker.store.base import EnvironmentRow, GroupRules, OrganisationRow
+from broker.store.base import PLAIN_RULES, EnvironmentRow, GroupRules, OrganisationRow
 from protos.mesh.v1 import admin_service_pb2 as pb
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 
@@ -54,6 +54,7 @@ POLICY_FIELDS: Final = {
     "backoff_max": "backoff_max_us",
     "queue_jobs_max": "queue_jobs_max",
     "queue_bytes_max": "queue_bytes_max",
+    "prefetch": "prefetch",
     "cancel_grace": "cancel_grace_us",
     "placing": "placing",
     "placing_choices": "placing_choices",
@@ -87,7 +88,7 @@ def labels_in(labels: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def policy_values(policy: pb.GroupPolicy) -> dict[str, Any]:
-    """What a policy says, by the names of `GroupRules`; "" or 0: what the broker's settings say."""
+    """What a policy says, by the names of `GroupRules`: where it says nothing, what those hold for that."""
     return {
         "placing": PLACING_WORDS[policy.placing],
         "placing_choices": policy.placing_choices,
@@ -97,6 +98,7 @@ def policy_values(policy: pb.GroupPolicy) -> dict[str, Any]:
         "cancel_grace_us": policy.cancel_grace.ToMicroseconds(),
         "queue_jobs_max": policy.queue_jobs_max,
         "queue_bytes_max": policy.queue_bytes_max,
+        "prefetch": policy.prefetch if policy.HasField("prefetch") else OWN_PREFETCH,
     }
 
 
@@ -111,6 +113,8 @@ def _policy_of(rules: GroupRules) -> pb.GroupPolicy:
     for name in ("backoff_first", "backoff_max", "cancel_grace"):
         if getattr(rules, f"{name}_us"):
             getattr(policy, name).FromMicroseconds(getattr(rules, f"{name}_us"))
+    if rules.prefetch >= 0:
+        policy.prefetch = rules.prefetch
     return policy
 
 
@@ -146,7 +150,7 @@ def group_of(view: GroupView, organisation: str) -> pb.Group:
         agents_total=view.agents_total,
         inactive_jobs=pb.InactiveJobs.Value(f"INACTIVE_JOBS_{row.inactive_jobs.upper()}"),
         mode=pb.GroupMode.Value(f"GROUP_MODE_{row.mode.upper()}"),
-        policy=_policy_of(row.rules) if any(row.rules[2:]) else None,
+        policy=_policy_of(row.rules) if row.rules[2:] != PLAIN_RULES[2:] else None,
         jobs_waiting=view.jobs_waiting,
         jobs_running=view.jobs_running,
         warnings=[pb.GroupWarning(code=warning.code, message=warning.text) for warning in view.warnings],

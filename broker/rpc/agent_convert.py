@@ -25,6 +25,7 @@ from broker.dispatch.messages import (
     Event,
     FinishDrain,
     RejectCause,
+    SetPrefetch,
     StopReason,
     UndrainAgent,
     WelcomeAgent,
@@ -243,6 +244,7 @@ def welcome_of(
         lease=duration_of(policy.lease_us),
         lease_margin=duration_of(policy.margin_us),
         cancel_grace=duration_of(grace_us),
+        group_settings=_group_settings(order.prefetch),
         verdicts=[agent_pb.VERDICT_KEEP if one else agent_pb.VERDICT_STOP for one in order.keep],
         limits=agent_pb.Limits(
             frame_bytes_max=limits.frame_bytes_max,
@@ -251,6 +253,15 @@ def welcome_of(
             failure_message_bytes_max=limits.failure_message_bytes_max,
         ),
     )
+
+
+def group_settings_of(order: SetPrefetch) -> agent_pb.BrokerFrame:
+    """What the group says of its agents from now on, as a frame."""
+    return agent_pb.BrokerFrame(group_settings=_group_settings(order.prefetch))
+
+
+def _group_settings(prefetch: float) -> agent_pb.GroupSettings:
+    return agent_pb.GroupSettings(prefetch=prefetch if prefetch >= 0 else None)
 
 
 def drain_of(order: DrainAgent) -> agent_pb.BrokerFrame:

@@ -104,8 +104,13 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         try:
             if self._leaving:  # said while this session began
                 session.go_away(self._leaving)
+            # Else the first frame takes the head of the answer along, and an end that comes while it waits would send
+            # the head again: gRPC refuses that, and the agent would never hear that its stream has ended.
+            await context.send_initial_metadata(())
             reading = intake.read(first, request_iterator)
             await self._serve(reading, context, session)
+        except grpc.aio.InternalError:
+            log.debug("session.broke", session=session_no)  # something could not be written: the peer is gone
         finally:
             del self._sessions[session_no]
             if not self._sessions:
@@ -182,7 +187,7 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         limits = self._settings.limits
         frames = AgentFrames(session.agent, session.session, limits)
         stuck = partial(self._directory.presence.note_stuck, session.session)
-        return Intake(self._engine, self._hellos, group, session, frames, limits.frame_jobs_max, stuck)
+        return Intake(self._engine, self._hellos, group, session, frames, limits, stuck)
 
     async def _serve(self, reading: Coroutine[None, None, None], context: Context, session: Session) -> None:
         """Read and write until one side ends, or the dispatcher or the reader ends the session.
@@ -200,8 +205,6 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
                     task.result()
             session.leave()
             await asyncio.wait((writer,), timeout=LAST_FRAME_WAIT_S)
-        except grpc.aio.InternalError:
-            log.debug("session.broke", session=session.session)  # a frame could not be written: the peer is gone
         finally:
             for task in tasks:
                 task.cancel()

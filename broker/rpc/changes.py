@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from broker.control.acts import AgentChange
 from broker.control.edits import EnvironmentChange, GroupChange, OrganisationChange
 from broker.control.requests import ANONYMOUS, CHECK_ONLY, Asked
-from broker.errors import ChangedError, MalformedError, NotBuiltError
+from broker.errors import ChangedError, MalformedError
 from broker.rpc.admin_convert import (
     INACTIVE_WORDS,
     MODE_WORDS,
@@ -38,7 +38,6 @@ def organisation_change(request: pb.UpdateOrganizationRequest) -> OrganisationCh
 def group_change(request: pb.UpdateGroupRequest) -> GroupChange:
     """What of a group is to be otherwise."""
     wanted = request.group
-    refuse_unkept("group.policy", wanted.policy, "prefetch")
     names = _names(request, wanted, GroupChange._fields)
     values = policy_values(wanted.policy)
     return GroupChange(
@@ -60,7 +59,7 @@ def _policy_names(request: pb.UpdateGroupRequest) -> list[str]:
     named = {path.removeprefix("policy.") for path in paths if path.startswith("policy.")}
     unknown = sorted(named - fields.keys())
     if unknown:
-        text = f"update_mask: `policy.{unknown[0]}` is no field of a group's policy, or cannot be kept by this version"
+        text = f"update_mask: `policy.{unknown[0]}` is no field of a group's policy"
         raise MalformedError(text, reason="INVALID_MESSAGE", field="update_mask")
     given = {field.name for field, _ in request.group.policy.ListFields()} if not paths else set()
     return [fields[name] for name in fields if name in given | named]
@@ -112,14 +111,6 @@ def unchanged(name: str, etag: str, of: Callable[[RowT], Any]) -> Callable[[RowT
             raise ChangedError(f"{name} has changed since it was read; look again", resource=name)
 
     return check
-
-
-def refuse_unkept(what: str, message: Any, *names: str) -> None:
-    """Raise NotBuiltError for a field that cannot be kept: a value that is silently dropped is worse than an error."""
-    set_names = {field.name for field, _ in message.ListFields()}
-    for name in names:
-        if name in set_names:
-            raise NotBuiltError(f"{what}.{name} cannot be kept by this version; leave it out")
 
 
 def _texts(request: Any, wanted: Message, known: Collection[str]) -> dict[str, str]:

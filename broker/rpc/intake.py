@@ -10,16 +10,19 @@ A stream that ends says nothing (finding 5): only Goodbye is a clean leave, and 
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Final
 
 from broker.control.presence import Stuck
-from broker.dispatch.messages import AttemptId
+from broker.dispatch.messages import AttemptId, Event
 from broker.dispatch.model import SECOND_US, GroupNo, JobKey
 from broker.engine import Engine
 from broker.errors import MalformedError
 from broker.rpc.agent_convert import AgentFrames, attempts_of
+from broker.rpc.room import Room
 from broker.rpc.sessions import Session
+from broker.settings import LimitSettings
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 
 Frames = AsyncIterator[agent_pb.AgentFrame]
@@ -56,7 +59,7 @@ class Intake:
         group: GroupNo,
         session: Session,
         frames: AgentFrames,
-        jobs_max: int,
+        limits: LimitSettings,
         stuck: Callable[[Stuck], None],
     ) -> None:
         self._engine = engine
@@ -64,7 +67,8 @@ class Intake:
         self._group = group
         self._session = session
         self._frames = frames
-        self._jobs_max = jobs_max
+        self._jobs_max = limits.frame_jobs_max
+        self._room = Room(limits.frame_jobs_max, limits.message_bytes_max)
         self._tell_stuck = stuck
         self._stuck: Stuck = frozenset()
         self._patience_s = engine.policy.heartbeat_us / SECOND_US
@@ -131,9 +135,21 @@ class Intake:
         if frame.HasField("hello"):
             await self._engine.control(self._group, self._frames.hello(frame.hello))
         events = self._frames.events(frame)
+        size = frame.ByteSize() if events else 0
         for start in range(0, len(events), self._jobs_max):
             await self._session.wait_for_room()
-            await self._engine.report(self._group, events[start : start + self._jobs_max])
+            part = events[start : start + self._jobs_max]
+            await self._report(part, size * len(part) // len(events))
+
+    async def _report(self, events: Sequence[Event], size: int) -> None:
+        """One slice, once the engine has taken enough of those before it: the queue is never long by one agent."""
+        await self._room.enter(len(events), size)
+        leave = partial(self._room.leave, len(events), size)
+        try:
+            await self._engine.report(self._group, events, leave)
+        except BaseException:
+            leave()
+            raise
 
     def _check_asked(self) -> None:
         if not self._asked:

@@ -14,11 +14,13 @@ import grpc.aio
 import protovalidate
 from google.protobuf.message import DecodeError, Message
 
+from broker.errors import FullError
 from broker.rpc.plain import is_plain
 from broker.rpc.status import InvalidMessageError, Violation, abort
 
 MALFORMED_MESSAGE: Final = "MALFORMED_MESSAGE"
 INVALID_MESSAGE: Final = "INVALID_MESSAGE"
+SPARE_BYTES: Final = 1 << 20
 VIOLATIONS_MAX: Final = 16
 """Broken rules that a refusal names; it says how many more there are."""
 
@@ -47,12 +49,13 @@ Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler
 
 
 class Undecodable:
-    """Bytes that are no message of the expected type."""
+    """Bytes that are no message of the expected type, or (`had_room` is false) cannot be decoded for want of memory."""
 
-    __slots__ = ("why",)
+    __slots__ = ("had_room", "why")
 
-    def __init__(self, why: str) -> None:
+    def __init__(self, why: str, *, had_room: bool) -> None:
         self.why = why
+        self.had_room = had_room
 
 
 class CheckedMessages:
@@ -90,7 +93,12 @@ class ContractInterceptor(grpc.aio.ServerInterceptor):
 
 
 def checked(message: object) -> Message:
-    """The message itself, if it decoded and keeps the rules of the contract. Raises InvalidMessageError."""
+    """The message itself, if it decoded and keeps the rules of the contract.
+
+    Raises InvalidMessageError; FullError if the broker had no memory for it.
+    """
+    if isinstance(message, Undecodable) and not message.had_room:
+        raise FullError("the broker has no memory for this message: send it again in a moment", reason="MAILBOX_FULL")
     if isinstance(message, Undecodable):
         text = f"the bytes are no message of this type: {message.why}"
         raise InvalidMessageError(text, reason=MALFORMED_MESSAGE, violations=[Violation("", text)], message=None)
@@ -147,9 +155,19 @@ def _safe(deserializer: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]
         try:
             return deserializer(content)
         except DecodeError as error:
-            return Undecodable(str(error))
+            # The library says the same, word for word, when it gets no memory for a message that is good.
+            return Undecodable(str(error), had_room=_has_room(len(content)))
 
     return decode
+
+
+def _has_room(message_bytes: int) -> bool:
+    """Whether there is memory enough to decode so much; in doubt there is not, and it is sent again."""
+    try:
+        bytearray(2 * message_bytes + SPARE_BYTES)
+    except MemoryError:
+        return False
+    return True
 
 
 def _request(request: Any, *, is_stream: bool) -> Any:

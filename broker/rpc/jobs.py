@@ -312,7 +312,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     # --- following --------------------------------------------------------------------------------------------------
 
     async def WatchJobs(self, request: pb.WatchJobsRequest, context: Context) -> AsyncIterator[pb.WatchJobsResponse]:
-        """Each change after its commit. With job ids, their states now come first, so that nothing is missed."""
+        """Each change after its commit. First come the states of `job_ids` now, or else where the watch begins."""
         groups = self._watched_groups(request.parent)
         wanted = frozenset(request.job_ids)
         watcher = await self._feed.watch(frozenset(groups), self._limits.watch_queue_max, request.resume_token)
@@ -324,6 +324,8 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 watcher.narrow(known, wants_new=len(known) < len(wanted))
                 async for response in self._present(sorted(known), watcher):
                     yield response
+            elif not request.resume_token:  # whoever stops before anything changes can go on from here
+                yield self._told((), watcher, is_gap=False)
             while True:
                 keys, is_gap = await watcher.take(WATCH_JOBS_MAX)
                 records = await self._changed(keys, wanted, known, watcher)

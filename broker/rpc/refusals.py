@@ -181,12 +181,6 @@ REFUSALS: Final = (
         "say `force` to remove all of it",
     ),
     Refusal("CHANGED", "ABORTED", "the resource has changed since its etag was read", "read it again and decide anew"),
-    Refusal(
-        "NOT_BUILT",
-        "UNIMPLEMENTED",
-        "the contract has it, this version does not serve it",
-        "leave it out; docs/roadmap.md says what comes",
-    ),
     # --- a bound is reached ---
     Refusal(
         "QUEUE_FULL",

@@ -1,10 +1,10 @@
-"""Bounds what streams of submissions have under way in the engine together."""
+"""Bounds what streams have under way in the engine: those of submissions together, that of an agent by itself."""
 
 import asyncio
 
 
 class Room:
-    """Jobs, and bytes of payloads, that may be under way; who comes first gets room first."""
+    """Jobs or reports, and the bytes of peers in them, that may be under way; who comes first gets room first."""
 
     def __init__(self, jobs_max: int, bytes_max: int) -> None:
         self._jobs_max = jobs_max
@@ -24,7 +24,7 @@ class Room:
             self._bytes += size
 
     def leave(self, jobs: int, size: int) -> None:
-        """They are answered."""
+        """They are under way no longer."""
         self._jobs -= jobs
         self._bytes -= size
         self._freed.set()

@@ -24,13 +24,22 @@ from broker.dispatch.messages import (
     RefuseOutcome,
     RejectAgent,
     Send,
+    SetPrefetch,
     StopReason,
     UndrainAgent,
     WelcomeAgent,
 )
 from broker.dispatch.model import AgentNo, JobKey, OnLoss, SessionId
 from broker.observe.traffic import NOT_LATEST, Traffic
-from broker.rpc.agent_convert import CANCEL_REASONS, ON_LOSS, drain_done_of, drain_of, duration_of, undrain_of
+from broker.rpc.agent_convert import (
+    CANCEL_REASONS,
+    ON_LOSS,
+    drain_done_of,
+    drain_of,
+    duration_of,
+    group_settings_of,
+    undrain_of,
+)
 from broker.store.base import Body
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 
@@ -109,6 +118,7 @@ class Session:
             RejectAgent: self._reject,
             EndSession: lambda order: self.end(order.reason),
             DrainAgent: lambda order: self._first.append(drain_of(order)),
+            SetPrefetch: lambda order: self._first.append(group_settings_of(order)),
             UndrainAgent: lambda order: self._first.append(undrain_of(order)),
             FinishDrain: lambda order: self._first.append(drain_done_of(order)),
         }

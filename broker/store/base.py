@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, NamedTuple, Protocol
 
-from broker.dispatch.model import AgentNo, GroupNo, JobKey, OperationPolicy
+from broker.dispatch.model import OWN_PREFETCH, AgentNo, GroupNo, JobKey, OperationPolicy
 from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, LabelSetRow, RequestRow, TransitionRow, Writes
 
 TIME_END_US: Final = 1 << 62
@@ -108,7 +108,7 @@ class OrganisationRow(NamedTuple):
 class GroupRules(NamedTuple):
     """How a group treats its jobs: `mode` is a `Spread`, `inactive_jobs` is `wait` or `refuse`, `placing` a `Placing`.
 
-    What is 0 or "" from `placing` on is as the broker's settings have it.
+    What is 0 or "" from `placing` on is as the broker's settings have it; a `prefetch` below 0 is each agent's own.
     """
 
     mode: str = "balanced"
@@ -121,6 +121,7 @@ class GroupRules(NamedTuple):
     cancel_grace_us: int = 0
     queue_jobs_max: int = 0
     queue_bytes_max: int = 0
+    prefetch: float = OWN_PREFETCH
 
 
 PLAIN_RULES: Final = GroupRules()
@@ -129,7 +130,7 @@ PLAIN_RULES: Final = GroupRules()
 class GroupRow(NamedTuple):
     """An agent group of an organisation; `kind` is `private` or `managed`.
 
-    From `mode` to `queue_bytes_max` it is its `GroupRules`. One that is removed (`removed_us`) keeps its number.
+    From `mode` to `prefetch` it is its `GroupRules`. One that is removed (`removed_us`) keeps its number.
     """
 
     group_no: GroupNo
@@ -150,6 +151,7 @@ class GroupRow(NamedTuple):
     cancel_grace_us: int = 0
     queue_jobs_max: int = 0
     queue_bytes_max: int = 0
+    prefetch: float = OWN_PREFETCH
     removed_us: int = 0
 
     @property
@@ -263,6 +265,14 @@ class Retired(NamedTuple):
     rows: int = 0
 
 
+class Purged(NamedTuple):
+    """Who was removed long ago and is forgotten: groups, agents by group and number, organisations."""
+
+    groups: tuple[GroupNo, ...] = ()
+    agents: tuple[tuple[GroupNo, AgentNo], ...] = ()
+    organisations: tuple[int, ...] = ()
+
+
 class FileState(NamedTuple):
     """Bytes of the store's file, and how many of them are free for what comes."""
 
@@ -339,6 +349,9 @@ class Store(Protocol):
         Never touches a job that is not final. A job goes with all its rows, or not at all: one that has more than
         `rows_max` goes alone.
         """
+
+    async def purge(self, idle: Sequence[GroupNo], before_us: int, agents_max: int) -> Purged:
+        """Forget who was removed before this time and is named by no kept job; of groups those that are `idle`."""
 
     async def file_state(self) -> FileState:
         """How large the store is."""

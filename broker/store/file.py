@@ -4,6 +4,7 @@ A broker never starts empty beside data that it cannot read: only a path with no
 is built under another name and renamed, so half a file is always damage and never a beginning.
 """
 
+import errno
 import os
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,8 @@ APPLICATION_ID: Final = 0x4A4D5348
 """Written into the header of our files (bytes 68 to 71): SQLite's place for "whose is this"."""
 CHECK_BYTES_MAX: Final = 256 << 20
 """Up to this size every page is checked at start (below a second); beyond it damage is found when a page is read."""
+UNSYNCABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP, errno.EROFS})
+"""A folder that is not ours to read, or of a file system that keeps names anyway: there is nothing to sync."""
 _MAGIC: Final = b"SQLite format 3\0"
 
 
@@ -27,6 +30,7 @@ def create(path: Path) -> None:
     if remains.exists():
         text = f"{path} is missing but {remains.name} is there: put both back where they were, or move both away"
         raise StoreFailedError(text, path=str(path))
+    _sync_above(path.parent)
     draft = path.with_name(path.name + ".new")
     for leftover in (draft, *(draft.with_name(draft.name + suffix) for suffix in ("-wal", "-shm", "-journal"))):
         leftover.unlink(missing_ok=True)
@@ -93,6 +97,16 @@ def settle(connection: StoreConnection, path: Path) -> None:
     is_busy, _, _ = connection.driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     if is_busy:
         raise StoreLockedError(f"{path} is in use by another program: close it and start again", path=str(path))
+
+
+def _sync_above(folder: Path) -> None:
+    """Keep the name of the folder, and of those above it: they may have been made a moment ago, for this file."""
+    for above in folder.absolute().parents:
+        try:
+            _sync_folder(above)
+        except OSError as error:
+            if error.errno not in UNSYNCABLE:
+                raise
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,5 +1,7 @@
 """What is past its time leaves the store: finished jobs with all their rows, and business keys that have expired.
 
+At the end of a run those go whom no job names any more (`broker.store.tombstones`).
+
 A slice is one short transaction in the writer's thread, so a commit waits for one slice at most, and after a slice the
 commits that wait have their turn. While commits come, slices come seldom; while none do, one follows the other.
 Nothing that is live is ever touched. What is removed leaves room in the file that is used again before it grows.
@@ -8,7 +10,7 @@ Nothing that is live is ever touched. What is removed leaves room in the file th
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -58,10 +60,14 @@ class RetentionPolicy:
 
 
 class RetentionRun(NamedTuple):
-    """What one run removed, in how many slices, how long it took, the longest slice, and the file after it."""
+    """What one run removed, in how many slices, how long it took, the longest slice, and the file after it.
+
+    `names` are organisations, groups and agents that were removed long ago.
+    """
 
     jobs: int
     keys: int
+    names: int
     rows: int
     slices: int
     seconds: float
@@ -72,18 +78,26 @@ class RetentionRun(NamedTuple):
 class Retention:
     """Removes what is past its time, run after run. `now_us` is engine time, `commits` the number of the last commit.
 
-    `last` is the newest run; the totals count since the start of the process.
+    `purge` forgets who was removed before a time, and says how many that were. `last` is the newest run; the totals
+    count since the start of the process.
     """
 
     def __init__(
-        self, store: Store, policy: RetentionPolicy, now_us: Callable[[], int], commits: Callable[[], int]
+        self,
+        store: Store,
+        policy: RetentionPolicy,
+        now_us: Callable[[], int],
+        commits: Callable[[], int],
+        purge: Callable[[int], Awaitable[int]] | None = None,
     ) -> None:
         self._store = store
         self._policy = policy
         self._now_us = now_us
         self._commits = commits
+        self._purge = purge
         self.jobs_total = 0
         self.keys_total = 0
+        self.names_total = 0
         self.last: RetentionRun | None = None
         self.ran = asyncio.Event()
         """Set when a run has ended."""
@@ -115,8 +129,11 @@ class Retention:
                 break
             if self._commits() != commits:
                 await asyncio.sleep(self._policy.pause_after(time.monotonic() - began_s))
+        before_us = self._now_us() - self._policy.history_us
+        names = 0 if self._purge is None else await self._purge(before_us)
+        self.names_total += names
         spent_s = time.monotonic() - began_s
-        run = RetentionRun(jobs, keys, rows, slices, spent_s, slice_s_max, await self._store.file_state())
+        run = RetentionRun(jobs, keys, names, rows, slices, spent_s, slice_s_max, await self._store.file_state())
         self.last = run
         self.ran.set()
         self._tell(run)
@@ -130,10 +147,11 @@ class Retention:
         return retired, time.monotonic() - began_s
 
     def _tell(self, run: RetentionRun) -> None:
-        (log.info if run.rows else log.debug)(
+        (log.info if run.rows or run.names else log.debug)(
             "history.retired",
             jobs=run.jobs,
             keys=run.keys,
+            names=run.names,
             slices=run.slices,
             seconds=round(run.seconds, 3),
             slice_ms_max=round(run.slice_s_max * 1_000, 1),

@@ -14,6 +14,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -38,6 +39,7 @@ IS_WRONG: Final = "(state = 'dead' OR state = 'failed' OR state = 'held')"
 HAS_KEY: Final = "idempotency_key <> ''"
 IS_REPEAT: Final = "requeued_from <> 0"
 IS_KEPT: Final = f"admin <> '{Admin.REMOVED}'"
+IS_REMOVED: Final = f"admin = '{Admin.REMOVED}'"
 IS_THERE: Final = "removed_us = 0"
 """Condition of the names of organisations and groups: who is removed stays known by number, the name is free."""
 
@@ -94,6 +96,7 @@ agent_group = Table(
     _number("cancel_grace_us"),
     _number("queue_jobs_max"),
     _number("queue_bytes_max"),
+    Column("prefetch", Double, nullable=False),
     _number("removed_us"),
     Index(
         "agent_group_slug",
@@ -159,6 +162,7 @@ agent = Table(
         sqlite_where=text(IS_KEPT),
         postgresql_where=text(IS_KEPT),
     ),
+    Index("agent_removed", "group_no", "admin_us", sqlite_where=text(IS_REMOVED), postgresql_where=text(IS_REMOVED)),
 )
 
 agent_words = Table(

@@ -20,7 +20,7 @@ from sqlalchemy import Connection
 from broker.dispatch.model import GroupNo, JobKey
 from broker.dispatch.rows import JobRow, RequestRow
 from broker.errors import ConfigError, StoreBusyError
-from broker.store import administration, file, history, ownership, recovery, requests, retention, search
+from broker.store import administration, file, history, ownership, recovery, requests, retention, search, tombstones
 from broker.store.base import (
     AgentWordsRow,
     Body,
@@ -38,6 +38,7 @@ from broker.store.base import (
     KnownSubmission,
     OrganisationRow,
     Ownership,
+    Purged,
     Retired,
     Store,
     SubmissionLookup,
@@ -163,6 +164,9 @@ class SqliteStore(Store):
 
     async def retire(self, finished_before_us: int, keys_before_us: int, rows_max: int) -> Retired:
         return await self._writer.run(lambda one: self._retire(one, finished_before_us, keys_before_us, rows_max))
+
+    async def purge(self, idle: Sequence[GroupNo], before_us: int, agents_max: int) -> Purged:
+        return await self._change(lambda connection: tombstones.purge(connection, idle, before_us, agents_max))
 
     async def file_state(self) -> FileState:
         return await self._history.run(retention.file_state)

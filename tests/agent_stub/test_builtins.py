@@ -14,7 +14,7 @@ import pytest
 
 from agent_stub.builtins import builtin_operations, echo, sleep
 from agent_stub.csv_to_sql import csv_to_sql
-from agent_stub.operations import JobCancelledError, JobContext, OperationError
+from agent_stub.operations import Content, JobCancelledError, JobContext, OperationError
 
 ROWS = [(number, f"customer {number}", f"{number}.25") for number in range(1, 101)]
 
@@ -78,7 +78,9 @@ def test_builtins_are_the_three_that_the_documentation_names() -> None:
 
 
 def test_echo_gives_the_payload_back() -> None:
-    assert echo(job_of(b"\x00abc")) == b"\x00abc"
+    job = job_of({"a": 1})
+    job.content_type = "application/json"
+    assert echo(job) == Content(b'{"a": 1}', "application/json")
 
 
 async def test_sleep_ends_at_once_when_cancelled() -> None:

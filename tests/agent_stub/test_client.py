@@ -56,6 +56,14 @@ async def test_agent_runs_what_it_is_assigned_and_reports_it_until_acknowledged(
         assert agent.agent.session.held == 1
 
 
+async def test_agent_states_its_capacity_anew_when_its_group_says_how_much_is_given_ahead() -> None:
+    async with Broker() as broker, running(broker, slots=3, prefetch=1):
+        session = await broker.session()
+        for said, capacity in ((0.5, 4), (4, 15), (float("nan"), 6), (0, 3), (None, 6)):
+            await session.send(pb.BrokerFrame(group_settings=pb.GroupSettings(prefetch=said)))
+            assert (await session.frame_with("capacity")).capacity.attempts == capacity
+
+
 async def test_outcomes_of_one_frame_of_inline_jobs_share_a_frame_without_accepts() -> None:
     async with Broker() as broker, running(broker, slots=100):
         session = await broker.session()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from agent_stub.context import result_of
+from agent_stub.context import Content, result_of
 from agent_stub.operations import (
     JobCancelledError,
     JobContext,
@@ -174,7 +174,7 @@ def test_context_reports_progress_within_its_bounds() -> None:
 def test_context_logs_with_its_job(caplog: pytest.LogCaptureFixture) -> None:
     job_of().logger.warning("rows.skipped")
     assert caplog.records[0].name == "mesh.operation.x"
-    assert vars(caplog.records[0])["fields"] == {"job_id": "j", "attempt": 2}
+    assert vars(caplog.records[0])["fields"] == {"job_id": "j", "job_key": 1, "attempt": 2}
 
 
 @pytest.mark.req("R55")
@@ -183,7 +183,7 @@ def test_context_logs_facts_that_are_given_by_name(caplog: pytest.LogCaptureFixt
     (record,) = caplog.records
     assert (record.getMessage(), vars(record)["fields"]) == (
         "rows.copied to x",
-        {"job_id": "j", "attempt": 2, "rows": 7},
+        {"job_id": "j", "job_key": 1, "attempt": 2, "rows": 7},
     )
     assert record.exc_info is not None
 
@@ -194,6 +194,9 @@ def test_context_logs_facts_that_are_given_by_name(caplog: pytest.LogCaptureFixt
         (None, (b"", "")),
         (b"\x00\x01", (b"\x00\x01", "application/octet-stream")),
         (bytearray(b"a"), (b"a", "application/octet-stream")),
+        (Content(b"a", "image/png"), (b"a", "image/png")),
+        (Content(b"a", ""), (b"a", "application/octet-stream")),
+        (Content(b"a", "x" * 200), (b"a", "x" * 128)),
         ("grün", ("grün".encode(), "text/plain")),
         ({"rows": [1, 2]}, (b'{"rows":[1,2]}', "application/json")),
         (0, (b"0", "application/json")),

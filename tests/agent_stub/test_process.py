@@ -292,7 +292,7 @@ async def test_lines_of_a_process_are_written_by_the_agent(bench: Bench, caplog:
     await bench.run(handlers.words)
     found = [(record.name, record.message, record.levelno) for record in caplog.records]
     assert found == [("mesh.operation.x", "rows.skipped", logging.WARNING)]
-    assert vars(caplog.records[0])["fields"] == {"job_id": "j", "attempt": "2"}
+    assert vars(caplog.records[0])["fields"] == {"job_id": "j", "job_key": "1", "attempt": "2"}
 
 
 async def test_traceback_of_a_process_reaches_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

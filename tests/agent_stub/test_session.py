@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 
 from agent_stub.session import (
+    OWN_PREFETCH,
+    Capacity,
     LeaveStream,
     Outcome,
     OutcomeStatus,
     Phase,
+    RejectedReason,
     Verdict,
     Welcome,
 )
@@ -25,6 +29,43 @@ def test_hello_states_slots_and_capacity_and_grows_with_each_connect() -> None:
     assert (first.slots, first.capacity.attempts) == (3, 9)
     assert second.connect_seq == first.connect_seq + 1
     assert second.capacity.seq > first.capacity.seq
+
+
+def test_group_says_how_much_waits_for_each_slot_and_the_agent_states_what_it_holds_then() -> None:
+    bench = Bench(slots=3, prefetch=2)
+    bench.session.welcomed(bench.now, dataclasses.replace(LEASE, prefetch=bench.hello().slots * 0.5))
+    assert bench.frame().capacity == Capacity(2, 7)
+    bench.session.prefetch_set(0.0)
+    assert bench.frame().capacity == Capacity(3, 3)
+    bench.session.prefetch_set(OWN_PREFETCH)
+    assert bench.frame().capacity == Capacity(4, 9)
+    bench.session.prefetch_set(2.0)
+    assert bench.frames() == []  # what it said already
+
+
+def test_capacity_by_the_group_is_bounded_by_what_fits_and_by_the_contract() -> None:
+    bench = Bench(slots=3)
+    bench.session.limit(5)
+    bench.connect()
+    bench.session.prefetch_set(4.0)
+    assert (bench.session.capacity, bench.session.capacity_max) == (5, 15)
+    bench.session.limit(99)
+    assert bench.session.capacity == 15
+    bench.session.prefetch_set(math.inf)
+    assert bench.session.capacity_max == 4_096
+
+
+def test_work_above_a_capacity_that_became_less_runs_on_and_more_is_refused_as_busy() -> None:
+    bench = Bench(slots=1, prefetch=2)
+    bench.connect()
+    bench.assign((1, 1), (2, 1))
+    bench.frames()
+    bench.session.prefetch_set(0.0)
+    bench.assign((3, 1))
+    assert [one.reason for one in bench.frame().rejected] == [RejectedReason.BUSY]
+    bench.finish((1, 1))
+    bench.ack((1, 1))
+    assert bench.started() == [(1, 1), (2, 1)]
 
 
 def test_hello_counts_the_connects_that_came_to_nothing(bench: Bench) -> None:

@@ -120,3 +120,15 @@ def test_broker_that_acknowledges_no_heartbeat_for_a_lease_is_left(live: Bench) 
     live.session.timer(110 * S)
     assert len(live.given(LeaveStream)) == 1
     assert live.session.phase is Phase.BROKEN
+
+
+def test_broker_whose_assignments_arrive_is_not_left_though_its_acknowledgements_are_late(live: Bench) -> None:
+    before_us = live.session.lease_end_us
+    for at_us in (109 * S, 118 * S):
+        live.now = at_us
+        live.assign((at_us, 1))
+        live.session.timer(at_us + 9 * S)
+    assert live.given(LeaveStream) == []
+    assert live.session.lease_end_us == before_us
+    live.session.timer(128 * S)
+    assert len(live.given(LeaveStream)) == 1

@@ -217,3 +217,27 @@ def test_progress_that_does_not_fit_follows_a_second_later() -> None:
 def test_progress_of_an_attempt_that_is_not_running_is_dropped(live: Bench) -> None:
     live.session.progressed(Progress(1, 1, 0.5))
     assert live.frames() == []
+
+
+# Slow ways -----------------------------------------------------------------------------------------------------------
+
+
+def test_outcome_that_is_large_is_not_in_hello_because_that_must_arrive_soon(live: Bench) -> None:
+    live.assign((1, 1), (2, 1))
+    live.session.disconnected(live.now)
+    live.finish((1, 1), content=bytes(1 << 17))
+    live.finish((2, 1))
+    hello = live.connect()
+    assert ([one.job_key for one in hello.outcomes], hello.held) == ([2], [(1, 1)])
+    assert live.outcomes() == {(1, 1): OutcomeStatus.SUCCEEDED}
+
+
+def test_heartbeat_goes_ahead_of_an_outcome_that_keeps_the_way_busy(live: Bench) -> None:
+    live.assign((1, 1), (2, 1))
+    live.frames()
+    live.now += 1 * S
+    live.finish((1, 1), content=bytes(1 << 19))
+    live.finish((2, 1))
+    first, *others = live.frames()
+    assert (first.heartbeat is not None, first.outcomes) == (True, [])
+    assert [(one.heartbeat, [done.job_key for done in one.outcomes]) for one in others] == [(None, [1, 2])]

@@ -22,6 +22,7 @@ from broker.errors import ConfigError, StoreFailedError, StoreLockedError
 from broker.store.base import CommitOutcome, CommitRequest, CommitStatus
 from broker.store.lock import FileLock
 from broker.store.sqlite import SqliteStore
+from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 from protos.mesh.v1 import job_pb2
 from protos.mesh.v1 import job_service_pb2 as pb
@@ -401,3 +402,17 @@ async def test_broker_removes_by_itself_what_is_past_its_time_and_nothing_that_i
         assert (await api.job(waiting.job_id)).operation == "other.one"
         (again,) = await api.submit(echo(idempotency_key="order-1"))
         assert not again.duplicate
+
+
+async def test_broker_forgets_by_itself_a_group_that_was_removed_and_whose_history_is_over(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, store={"history_days": 1e-10}, dispatch={"keys_s": 1e-6})
+    async with Broker(settings) as broker, api_of(broker) as api:
+        group = admin_pb.CreateGroupRequest(parent=ORGANIZATION, group_id="old", group=admin_pb.Group())
+        made = await api.admin.CreateGroup(group, timeout=WAIT_S)
+        await api.admin.DeleteGroup(admin_pb.DeleteGroupRequest(name=made.name, force=True), timeout=WAIT_S)
+        run = await broker.retention.run_once()
+        assert (run.names, broker.retention.names_total) == (1, 1)
+        assert [row.slug for row in await broker.store.groups()] == ["default"]
+        again = await api.admin.CreateGroup(group, timeout=WAIT_S)
+        assert (again.name, again.created_at != made.created_at) == (made.name, True)
+        assert broker.engine.dispatcher(GroupNo(3)).ledger.group == 3  # number 2 is given to nobody

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from broker import garbage
-from broker.garbage import BUSY_CHECKS, FEW_JOBS, MANY_CHECKS, Collector
+from broker.garbage import BUSY_CHECKS, FEW_JOBS, LITTER_COLLECTIONS, MANY_CHECKS, Collector
 
 
 class Scene:
@@ -17,7 +17,8 @@ class Scene:
     def __init__(self, live_jobs: int) -> None:
         self.live_jobs = live_jobs
         self.commits = 0
-        self.collector = Collector(lambda: self.commits, lambda: self.live_jobs)
+        self.young = 0
+        self.collector = Collector(lambda: self.commits, lambda: self.live_jobs, lambda: self.young)
 
     def checks(self, count: int, *, busy: bool) -> int:
         """How often it is due in so many checks."""
@@ -44,6 +45,22 @@ def test_busy_broker_with_few_jobs_collects_now_and_then() -> None:
 def test_busy_broker_with_many_jobs_never_stands_still_for_it() -> None:
     scene = Scene(live_jobs=FEW_JOBS + 1)
     assert scene.checks(10 * MANY_CHECKS, busy=True) == 0
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_broker_with_few_jobs_collects_at_the_next_check_when_there_is_litter(busy: bool) -> None:
+    """Refused calls leave cycles, and a busy broker would let them lie for minutes."""
+    scene = Scene(live_jobs=FEW_JOBS)
+    scene.young = LITTER_COLLECTIONS
+    assert scene.checks(3, busy=busy) == 3
+    scene.young = LITTER_COLLECTIONS - 1
+    assert scene.checks(3, busy=busy) == 0
+
+
+def test_litter_does_not_make_a_broker_with_many_jobs_stand_still() -> None:
+    scene = Scene(live_jobs=FEW_JOBS + 1)
+    scene.young = 10 * LITTER_COLLECTIONS
+    assert scene.checks(10, busy=True) == 0
 
 
 def test_idle_broker_with_many_jobs_collects_seldom() -> None:

@@ -112,6 +112,34 @@ async def test_mailbox_holds_back_a_frame_of_too_many_events_as_a_whole() -> Non
     assert len(box.mailbox) == 4
 
 
+async def test_mailbox_tells_who_put_events_when_the_last_of_them_is_taken() -> None:
+    box = Box()
+    told: list[str] = []
+    await box.mailbox.put(GROUP, [finished()] * 3, lambda: told.append("first"))
+    box.mailbox.force(GROUP, finished())
+    await box.mailbox.put(GROUP, [finished()] * 2, lambda: told.append("second"))
+    box.taken(events_max=2)
+    assert told == []
+    box.taken(events_max=3)
+    assert told == ["first"]
+    box.taken()
+    await box.mailbox.put(GROUP, [finished()], lambda: told.append("third"))
+    box.taken()
+    assert told == ["first", "second", "third"]
+
+
+async def test_mailbox_that_failed_tells_who_put_events_that_nobody_takes_any_more() -> None:
+    box = Box()
+    told: list[str] = []
+    await box.mailbox.put(GROUP, [finished()] * 10, lambda: told.append("in it"))
+    waiting = asyncio.create_task(box.mailbox.put(GROUP, [finished()], lambda: told.append("never in it")))
+    await settled()
+    box.mailbox.fail(StoreFailedError("the disk is gone"))
+    with pytest.raises(StoreFailedError):
+        await waiting
+    assert told == ["in it"]
+
+
 async def test_mailbox_that_failed_tells_who_waits_and_who_comes() -> None:
     box = Box()
     await box.mailbox.put(GROUP, [finished(100)])

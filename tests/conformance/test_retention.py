@@ -6,14 +6,15 @@ import asyncio
 
 import pytest
 
-from broker.dispatch.model import AgentNo, JobState
-from broker.dispatch.rows import AttemptRow, JobRow, KeyRow, Writes
-from broker.store.base import Body, CommitStatus, Retired, SubmissionLookup
+from broker.dispatch.model import AgentNo, GroupNo, JobState
+from broker.dispatch.rows import AgentRow, AttemptRow, JobRow, KeyRow, Writes
+from broker.store.base import AgentWordsRow, Body, CommitStatus, Purged, Retired, SubmissionLookup
 from broker.store.retention import Retention, RetentionPolicy
 from tests.conformance.bench import START_US, StoreBench, lost, succeed
 
 DAY_US = 86_400_000_000
 POLICY = RetentionPolicy(history_us=30 * DAY_US, slice_rows=10, pause_s=0.0)
+AGENT = AgentRow(AgentNo(1), GroupNo(0), "a", "enabled", 0, "", "", 0, "stop", "finish", "gone", 0, 0, 0, 0, b"")
 LARGE = Body(b"x" * 10_000)
 
 
@@ -32,7 +33,10 @@ def ended(bench: StoreBench, number: int, at_us: int, state: str = JobState.SUCC
 
 
 def retention_of(bench: StoreBench, clock: Clock, policy: RetentionPolicy = POLICY) -> Retention:
-    return Retention(bench.store, policy, clock.now_us, lambda: bench.seq)
+    async def purge(before_us: int) -> int:
+        return sum(map(len, await bench.store.purge((bench.group, bench.other_group), before_us, 500)))
+
+    return Retention(bench.store, policy, clock.now_us, lambda: bench.seq, purge)
 
 
 async def kept(bench: StoreBench, *rows: JobRow) -> list[bool]:
@@ -90,6 +94,65 @@ async def test_job_goes_with_its_payload_result_checkpoint_attempts_and_transiti
     await bench.insert(row)
     again = await bench.read(row)
     assert (again.attempts, again.transitions, again.result, again.checkpoint) == ((), (), None, b"")
+
+
+async def test_removed_group_goes_with_all_that_it_had_when_no_kept_job_names_it(bench: StoreBench) -> None:
+    row = ended(bench, 1, START_US + DAY_US)
+    await bench.insert(row)
+    await bench.store.put_agent_words(AgentWordsRow(bench.group, AgentNo(7), "Seven", ""))
+    await bench.store.remove_group(bench.group, START_US)
+    clock = Clock(START_US + 30 * DAY_US)
+    retention = retention_of(bench, clock)
+
+    assert (await retention.run_once()).names == 0  # not older than the history
+    clock.us += 1
+    assert (await retention.run_once()).names == 0  # its job is kept
+    assert bench.group in [one.group_no for one in await bench.store.groups()]
+    clock.us += DAY_US
+    run = await retention.run_once()
+    assert (run.jobs, run.names) == (1, 1)
+    assert [one.group_no for one in await bench.store.groups()] == [bench.other_group]
+    assert await bench.store.agent_words() == []
+    assert (await bench.store.group_state(bench.group)).agents == []
+    made = await bench.make_group("east")
+    assert made not in (bench.group, bench.other_group)  # a number is never given twice
+
+
+async def test_group_that_is_there_or_not_idle_stays(bench: StoreBench) -> None:
+    await bench.store.remove_group(bench.group, START_US)
+    assert await bench.store.purge((bench.other_group,), START_US + 1, 500) == Purged()
+    assert await bench.store.purge((), START_US + 1, 500) == Purged()
+    assert len(await bench.store.groups()) == 2
+
+
+async def test_removed_agent_goes_when_every_job_from_before_its_removal_has_gone(bench: StoreBench) -> None:
+    gone, late, there = (
+        AGENT._replace(group_no=bench.group, agent_no=AgentNo(number), agent_id=f"a{number}", admin=admin, admin_us=us)
+        for number, admin, us in ((1, "removed", START_US + 5), (2, "removed", START_US + 9), (3, "disabled", 1))
+    )
+    old, new = ended(bench, 1, START_US + 3), ended(bench, 2, START_US + 7)
+    old, new = old._replace(accepted_us=START_US + 1), new._replace(accepted_us=START_US + 7)
+    await bench.commit(Writes(inserts=[old, new], agents=[gone, late, there]))
+
+    assert await bench.store.purge((), START_US + 100, 500) == Purged()
+    await bench.store.retire(START_US + 4, 0, 10)
+    assert await bench.store.purge((), START_US + 5, 500) == Purged()  # not removed before that time
+    assert await bench.store.purge((), START_US + 100, 500) == Purged(agents=((bench.group, AgentNo(1)),))
+    await bench.store.retire(START_US + 100, 0, 10)
+    assert await bench.store.purge((), START_US + 100, 0) == Purged()  # no more at a time than asked
+    assert await bench.store.purge((), START_US + 100, 500) == Purged(agents=((bench.group, AgentNo(2)),))
+    assert [one.agent_no for one in (await bench.store.group_state(bench.group)).agents] == [3]
+
+
+async def test_removed_organisation_goes_after_its_groups(bench: StoreBench) -> None:
+    await bench.store.remove_organisation(bench.org_no, START_US)
+    groups = (bench.group, bench.other_group)
+    assert await bench.store.purge(groups, START_US, 500) == Purged()
+    assert await bench.store.purge(groups[:1], START_US + 1, 500) == Purged(groups=groups[:1])
+    gone = await bench.store.purge(groups, START_US + 1, 500)
+    assert gone == Purged(groups=groups[1:], organisations=(bench.org_no,))
+    assert await bench.store.organisations() == []
+    assert (await bench.store.insert_organisation("acme", "Acme", 5)).org_no != bench.org_no
 
 
 async def test_business_key_goes_when_it_has_expired_and_its_job_stays(bench: StoreBench) -> None:

@@ -534,13 +534,6 @@ async def change_with_an_old_etag(scene: Scene) -> Refusal:
     return await refused(scene.api.admin.UpdateGroup(admin_pb.UpdateGroupRequest(group=group), timeout=WAIT_S))
 
 
-@case("NOT_BUILT")
-async def group_that_gives_work_ahead(scene: Scene) -> Refusal:
-    group = admin_pb.Group(policy=admin_pb.GroupPolicy(prefetch=1))
-    request = admin_pb.CreateGroupRequest(parent=ORGANIZATION, group_id="g", group=group)
-    return await refused(scene.api.admin.CreateGroup(request, timeout=WAIT_S))
-
-
 # --- agents ---------------------------------------------------------------------------------------------------------
 
 

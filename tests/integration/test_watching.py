@@ -57,6 +57,17 @@ async def test_client_that_comes_back_is_told_all_that_it_missed_and_nothing_aga
     assert not any(change.gap for change in changes)
 
 
+@pytest.mark.req("R83")
+async def test_client_that_leaves_before_anything_changed_can_go_on_from_there(tmp_path: Path) -> None:
+    async with Broker(settings_of(tmp_path)) as broker, MeshClient(broker.api_address) as client:
+        async with asyncio.timeout(WAIT_S):
+            first = await anext(client.watch())
+        assert (first.jobs, first.gap) == ((), False)
+        later = await submitted(client, 3)
+        (*_, last) = await told(client.watch(resume_token=first.resume_token), later)
+        assert not last.gap
+
+
 async def test_client_that_comes_back_too_late_is_told_of_the_gap(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

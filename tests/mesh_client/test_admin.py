@@ -209,9 +209,19 @@ async def test_policy_of_a_group_is_given_changed_and_put_back(live: MeshClient)
     assert made.policy == GroupPolicy("power_of_d", 3, backoff_first_s=1.5)
     changed = await live.update_group("etl", placing="random", placing_choices=0, queue_jobs_max=10)
     assert changed.policy == GroupPolicy("random", backoff_first_s=1.5, queue_jobs_max=10)
+    assert (await live.update_group("etl", prefetch=0)).policy.prefetch == 0
+    assert (await live.update_group("etl", prefetch=1.5)).policy.prefetch == 1.5
+    assert (await live.update_group("etl", prefetch="default")).policy == changed.policy
     back = await live.update_group("etl", placing="default", backoff_first_s=0, queue_jobs_max=0)
     assert back.policy == GroupPolicy()
-    for wrong in ({"placing": "best"}, {"attempts_max": -1}, {"attempts_max": 1 << 40}, {"backoff_max_s": -1.0}):
+    for wrong in (
+        {"placing": "best"},
+        {"attempts_max": -1},
+        {"attempts_max": 1 << 40},
+        {"backoff_max_s": -1.0},
+        {"prefetch": 17},
+        {"prefetch": "much"},
+    ):
         with pytest.raises(MalformedError):
             await live.update_group("etl", **wrong)  # each is refused before it is sent
 

@@ -16,7 +16,32 @@ SESSION_ROWS = "bcdefghijklmnop"
 """Rows of the table of sessions; row a is decided before the dispatcher (`tests/broker/rpc`)."""
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+SHOWING = {
+    "promise_p7_same_key": "R80",
+    "promise_p9_levels": "R80",
+    "operator_labels": "R80",
+    "job_scheduled": "R80",
+    "job_not_started_in_time": "R80",
+    "row12_run_deadline": "R80",
+    "row12_total_deadline": "R80",
+    "job_group_inactive": "R71",
+    "promise_p8_load": "R72",
+    "promise_p9_fair": "R85",
+    "promise_p9_limit": "R85",
+    "promise_p8_rank_ordered": "R87",
+    "row08_cancelled_while_away": "R82",
+    "row11_cancelled_while_running": "R82",
+    "row20_cancelled_while_waiting": "R82",
+}
+"""Requirements of which a scenario shows a clause."""
+
+
+MARKED = [
+    pytest.param(path, id=path.stem, marks=pytest.mark.req(*SHOWING.get(path.stem, "").split())) for path in FILES
+]
+
+
+@pytest.mark.parametrize("path", MARKED)
 def test_scenario_leads_to_what_it_says(path: Path, request: pytest.FixtureRequest) -> None:
     text = path.read_text()
     told = told_again(text)
@@ -46,6 +71,10 @@ def test_scenarios_show_every_row_of_the_table_of_sessions() -> None:
     rules = [rule_of(path) for path in FILES if path.read_text().startswith("# Row")]
     shown = {letter for rule in rules for letter in re.findall(r"\b[a-p]\b", rule)}
     assert shown >= set(SESSION_ROWS)
+
+
+def test_scenarios_that_show_requirements_exist() -> None:
+    assert set(SHOWING) <= {path.stem for path in FILES}
 
 
 def test_there_are_as_many_scenarios_as_the_tables_have_rules() -> None:

@@ -822,7 +822,9 @@ class GroupPolicy(_message.Message):
     attempts_max: _builtins.int
     """Retryable failures after which a job is dead."""
     prefetch: _builtins.float
-    """Attempts given ahead for each slot: an agent holds at most slots x (1 + prefetch). Not served yet."""
+    """Attempts given ahead for each slot: an agent holds at most slots x (1 + prefetch), rounded down. Not set: what each
+    agent says itself.
+    """
     queue_jobs_max: _builtins.int
     """Bounds of what waits. At a bound submissions are refused with RESOURCE_EXHAUSTED."""
     queue_bytes_max: _builtins.int

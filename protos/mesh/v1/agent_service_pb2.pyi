@@ -701,6 +701,7 @@ class BrokerFrame(_message.Message):
     DRAIN_FIELD_NUMBER: _builtins.int
     DRAIN_DONE_FIELD_NUMBER: _builtins.int
     GO_AWAY_FIELD_NUMBER: _builtins.int
+    GROUP_SETTINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def welcome(self) -> Global___Welcome: ...
     @_builtins.property
@@ -733,6 +734,10 @@ class BrokerFrame(_message.Message):
     def go_away(self) -> Global___GoAway:
         """In the last frame before a broker stops or hands the group over."""
 
+    @_builtins.property
+    def group_settings(self) -> Global___GroupSettings:
+        """Those of Welcome were changed: these hold from now on."""
+
     def __init__(
         self,
         *,
@@ -747,10 +752,11 @@ class BrokerFrame(_message.Message):
         drain: Global___Drain | None = ...,
         drain_done: Global___DrainDone | None = ...,
         go_away: Global___GoAway | None = ...,
+        group_settings: Global___GroupSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "drain_done", b"drain_done", "go_away", b"go_away", "heartbeat_ack", b"heartbeat_ack", "outcomes_accepted", b"outcomes_accepted", "reject", b"reject", "resync", b"resync", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["drain", b"drain", "drain_done", b"drain_done", "go_away", b"go_away", "group_settings", b"group_settings", "heartbeat_ack", b"heartbeat_ack", "outcomes_accepted", b"outcomes_accepted", "reject", b"reject", "resync", b"resync", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigns", b"assigns", "cancels", b"cancels", "drain", b"drain", "drain_done", b"drain_done", "go_away", b"go_away", "heartbeat_ack", b"heartbeat_ack", "outcomes_accepted", b"outcomes_accepted", "outcomes_refused", b"outcomes_refused", "reject", b"reject", "resync", b"resync", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assigns", b"assigns", "cancels", b"cancels", "drain", b"drain", "drain_done", b"drain_done", "go_away", b"go_away", "group_settings", b"group_settings", "heartbeat_ack", b"heartbeat_ack", "outcomes_accepted", b"outcomes_accepted", "outcomes_refused", b"outcomes_refused", "reject", b"reject", "resync", b"resync", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -775,6 +781,7 @@ class Welcome(_message.Message):
     CANCEL_GRACE_FIELD_NUMBER: _builtins.int
     MESH_ID_FIELD_NUMBER: _builtins.int
     RECOVERY_GRACE_FIELD_NUMBER: _builtins.int
+    GROUP_SETTINGS_FIELD_NUMBER: _builtins.int
     session_id: _builtins.int
     """Made by the broker for this stream."""
     epoch: _builtins.int
@@ -814,6 +821,8 @@ class Welcome(_message.Message):
         often enough to be back by then.
         """
 
+    @_builtins.property
+    def group_settings(self) -> Global___GroupSettings: ...
     def __init__(
         self,
         *,
@@ -830,14 +839,41 @@ class Welcome(_message.Message):
         cancel_grace: _duration_pb2.Duration | None = ...,
         mesh_id: _builtins.str = ...,
         recovery_grace: _duration_pb2.Duration | None = ...,
+        group_settings: Global___GroupSettings | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace", "heartbeat_interval", b"heartbeat_interval", "idle_heartbeat_interval", b"idle_heartbeat_interval", "lease", b"lease", "lease_margin", b"lease_margin", "limits", b"limits", "recovery_grace", b"recovery_grace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace", "group_settings", b"group_settings", "heartbeat_interval", b"heartbeat_interval", "idle_heartbeat_interval", b"idle_heartbeat_interval", "lease", b"lease", "lease_margin", b"lease_margin", "limits", b"limits", "recovery_grace", b"recovery_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace", "config_version", b"config_version", "epoch", b"epoch", "features", b"features", "heartbeat_interval", b"heartbeat_interval", "idle_heartbeat_interval", b"idle_heartbeat_interval", "lease", b"lease", "lease_margin", b"lease_margin", "limits", b"limits", "mesh_id", b"mesh_id", "recovery_grace", b"recovery_grace", "session_id", b"session_id", "verdicts", b"verdicts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace", "config_version", b"config_version", "epoch", b"epoch", "features", b"features", "group_settings", b"group_settings", "heartbeat_interval", b"heartbeat_interval", "idle_heartbeat_interval", b"idle_heartbeat_interval", "lease", b"lease", "lease_margin", b"lease_margin", "limits", b"limits", "mesh_id", b"mesh_id", "recovery_grace", b"recovery_grace", "session_id", b"session_id", "verdicts", b"verdicts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
+
+@_typing.final
+class GroupSettings(_message.Message):
+    """What the agent's group says of all its agents, in the place of what each says itself. What is not set is each
+    agent's own.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PREFETCH_FIELD_NUMBER: _builtins.int
+    prefetch: _builtins.float
+    """Attempts given ahead for each slot: the agent states a capacity of slots x (1 + prefetch), rounded down, or less."""
+    def __init__(
+        self,
+        *,
+        prefetch: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_prefetch", b"_prefetch", "prefetch", b"prefetch"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_prefetch", b"_prefetch", "prefetch", b"prefetch"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__prefetch: _TypeAlias = _typing.Literal["prefetch"]  # noqa: Y015
+    _WhichOneofArgType__prefetch: _TypeAlias = _typing.Literal["_prefetch", b"_prefetch"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prefetch) -> _WhichOneofReturnType__prefetch | None: ...
+
+Global___GroupSettings: _TypeAlias = GroupSettings  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):

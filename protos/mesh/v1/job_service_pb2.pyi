@@ -716,7 +716,9 @@ class WatchJobsResponse(_message.Message):
     """The token was too old, or the reader too slow: some changes between were left out; states are the latest."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[_job_pb2.Job]:
-        """Changed jobs, each in its latest state."""
+        """Changed jobs, each in its latest state. The first message of a watch without job ids and token has none: its token
+        says where the watch begins.
+        """
 
     def __init__(
         self,

@@ -19,9 +19,57 @@ def test_flag_wins_over_the_environment(
 def test_organization_comes_from_the_flag_or_the_environment(
     mesh: Mesh, broker: MemoryBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "organizations/acme/groups/default" in mesh("jobs", "submit", "load", "--organization", "acme").words
+    assert "no group default of organization acme" in mesh("jobs", "submit", "load", "--organization", "acme").words
     monkeypatch.setenv("MESH_ORGANIZATION", "other")
-    assert "organizations/other/groups/default" in mesh("jobs", "submit", "load").words
+    assert "no group default of organization other" in mesh("jobs", "submit", "load").words
+
+
+@pytest.mark.parametrize(
+    ("reason", "text", "words"),
+    [
+        ("NOT_FOUND", "there is no organizations/default/groups/g/agents/a-1", "there is no agent a-1 of group g"),
+        (
+            "NOT_FOUND",
+            "there is no organizations/acme/environments/e",
+            "there is no environment e of organization acme",
+        ),
+        ("NOT_FOUND", "there is no organizations/acme", "there is no organization acme"),
+        ("GROUP_IN_USE", "organizations/default/groups/g is in use (2 agents)", "group g is in use (2 agents)"),
+        (
+            "INVALID_MESSAGE",
+            "name: must be a name like organizations/default/groups/default",
+            "a letter first, no - at",
+        ),
+        ("INVALID_MESSAGE", "group_id: must be an id: 1 to 63 of a-z", "mesh: group: must be an id: 1 to 63 of a-z"),
+    ],
+)
+def test_errors_call_things_as_people_do(reason: str, text: str, words: str, mesh: Mesh, broker: MemoryBroker) -> None:
+    broker.fail_next("ListJobs", status(code_pb2.NOT_FOUND, text, reason))
+    said = mesh("jobs", "list").words
+    assert words in said
+    assert "organizations/" not in said
+
+
+@pytest.mark.parametrize(
+    ("resource", "reason", "next_step"),
+    [
+        ("groups/g", "GROUP_WITHOUT_ENVIRONMENT", "mesh environments create g --group g"),
+        ("groups/default/agents/a1", "AGENT_WRONG_STATE", "mesh agents get a1"),
+        ("groups/g/agents/a1", "AGENT_WRONG_STATE", "mesh agents get a1 --group g"),
+    ],
+)
+def test_wrong_state_says_what_to_do_first(
+    resource: str, reason: str, next_step: str, mesh: Mesh, broker: MemoryBroker
+) -> None:
+    resource = f"organizations/default/{resource}"
+    broker.fail_next("ListJobs", status(code_pb2.FAILED_PRECONDITION, "not now", reason, resource=resource))
+    assert mesh("jobs", "list").words == f"mesh: not now ({reason})\nTry: {next_step}\n"
+
+
+@pytest.mark.parametrize("api", ["", "nowhere"])
+def test_api_that_is_no_address_is_refused_before_it_is_looked_up(api: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["groups", "list", "--api", api]) == 2
+    assert "give one like 127.0.0.1:7402" in capsys.readouterr().err
 
 
 def test_command_without_a_broker_ends_with_5_and_says_how_to_start_one(capsys: pytest.CaptureFixture[str]) -> None:

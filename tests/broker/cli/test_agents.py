@@ -4,9 +4,12 @@ import io
 import os
 import signal
 import sys
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from broker.cli.agent_views import busy, heard
+from mesh_client.convert import agent_view
 from protos.mesh.v1 import admin_service_pb2 as admin
 from tests.broker.cli.conftest import Mesh
 from tests.broker.cli.sheets import facts
@@ -46,7 +49,7 @@ def test_added_agent_awaits_its_setup_and_says_nothing_of_a_machine(live_mesh: M
     assert "Host" not in shown
     assert [line.split() for line in live_mesh("agents", "list").lines] == [
         ["AGENT", "STATUS", "GROUP", "BUSY", "HEARD", "VERSION", "HOST", "IP", "OS"],
-        ["a1", "awaiting_setup", "default", "0/0"],
+        ["a1", "awaiting_setup", "default", "-"],
     ]
     again = live_mesh("agents", "create", "a1")
     assert (again.code, "exists already" in again.words) == (6, True)
@@ -219,3 +222,26 @@ def test_agent_is_given_labels_and_they_are_taken_back(live_mesh: Mesh) -> None:
     for wrong in (["--label", "zone"], ["--label", "a=b", "--no-labels"], ["--label", "Zone=north"]):
         refused = live_mesh("agents", "update", "a1", *wrong)
         assert (refused.code, bool(refused.words)) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("status", "since_s", "words"),
+    [
+        ("active", 2, "2s"),
+        ("no_response", 60, "1m"),
+        ("no_response", None, "not since restart"),
+        ("stopped", None, "not since restart"),
+        ("awaiting_setup", None, ""),
+        ("disabled", None, ""),
+    ],
+)
+def test_list_says_when_an_agent_was_heard_or_that_it_is_not_back_yet(
+    status: str, since_s: int | None, words: str
+) -> None:
+    said = admin.Agent(name="organizations/default/groups/default/agents/a1")
+    said.status = admin.AgentStatus.Value(f"AGENT_STATUS_{status.upper()}")
+    if since_s is not None:
+        said.last_heard_at.FromDatetime(datetime.now(UTC) - timedelta(seconds=since_s))
+    view = agent_view(said)
+    assert heard(view).replace("3s", "2s") == words
+    assert busy(view) == "-"

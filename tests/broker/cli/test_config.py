@@ -75,8 +75,17 @@ def test_check_takes_a_good_file_by_itself(
 def test_check_says_what_serve_needs_besides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "mesh.toml"
     config.write_text('log_level = "debug"')
-    assert main(["config", "check", str(config)]) == 0
+    assert main(["config", "check", str(config)]) == 2
     assert "give `mesh serve` --dev too" in capsys.readouterr().err
+    assert main(["config", "check", str(config), "--dev"]) == 0
+    assert capsys.readouterr().err == f"{config} is good: 1 setting.\n"
+
+
+def test_check_of_an_agents_file_says_who_looks_at_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "mesh-agent.toml"
+    config.write_text('[agent]\nname = "a1"')
+    assert main(["config", "check", str(config)]) == 2
+    assert f"mesh-agent check --config {config}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ def test_groups_are_listed_with_their_agents(mesh: Mesh) -> None:
             *("GROUP", "STATUS", "AGENTS", "WAITING", "RUNNING"),
             *("PLACING", "KIND", "LOGGING", "ENVIRONMENTS", "NAME", "DESCRIPTION"),
         ],
-        ["default", "inactive", "0/0", "0", "0", "default", "private", "on", "(none)", "default"],
-        ["loaders", "inactive", "0/0", "0", "0", "default", "private", "on", "(none)", "loaders"],
+        ["default", "inactive", "0/0", "0", "0", "default", "private", "planned", "(none)", "default"],
+        ["loaders", "inactive", "0/0", "0", "0", "default", "private", "planned", "(none)", "loaders"],
     ]
 
 
@@ -68,13 +68,14 @@ def test_group_is_made_changed_and_listed_with_all_that_was_said(live_mesh: Mesh
     heads = ("GROUP", "STATUS", "AGENTS", "LOGGING", "ENVIRONMENTS", "NAME")
     assert columns(listed, *heads) == [
         ["etl", "inactive", "0/0", "off", "(none)", "Load it"],
-        ["default", "inactive", "0/0", "on", "default", "Default"],
+        ["default", "inactive", "0/0", "planned", "default", "Default"],
     ]
 
 
 def test_change_of_nothing_or_of_something_older_says_what_to_do(live_mesh: Mesh) -> None:
     nothing = live_mesh("groups", "update", "default")
     assert (nothing.code, "nothing to change: give one of --display-name" in nothing.words) == (2, True)
+    assert ("--placing," in nothing.words, "policy." in nothing.words) == (True, False)
     older = live_mesh("groups", "update", "default", "--display-name", "New", "--etag", "0123")
     assert (older.code, "has changed since it was read" in older.words) == (6, True)
 
@@ -128,6 +129,12 @@ def test_group_is_told_how_to_place_and_what_it_may_hold(live_mesh: Mesh) -> Non
     assert columns(listed, "GROUP", "PLACING") == [["etl", "round-robin"], ["default", "default"]]
     back = facts(live_mesh("groups", "update", "etl", "--placing", "default", "--attempts-max", "0"))
     assert (back["Placing"], back["Policy"]) == ("default", "backoff-first 0.5 s, queue-jobs-max 9")
+    ahead = facts(live_mesh("groups", "update", "etl", "--prefetch", "0.5"))
+    assert ahead["Policy"] == "backoff-first 0.5 s, queue-jobs-max 9, prefetch 0.5"
+    back = facts(live_mesh("groups", "update", "etl", "--prefetch", "default", "--queue-jobs-max", "0"))
+    assert back["Policy"] == "backoff-first 0.5 s"
+    for wrong in (["--prefetch", "much"], ["--prefetch", "17"]):
+        assert live_mesh("groups", "update", "etl", *wrong).code == 2
     for wrong in (["--placing", "best"], ["--attempts-max", "2000"], ["--placing-choices", "-1"]):
         refused = live_mesh("groups", "update", "etl", *wrong)
         assert (refused.code, bool(refused.words)) == (2, True)

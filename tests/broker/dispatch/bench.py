@@ -216,15 +216,25 @@ class GroupBench(Driver):
         return self.batch(LabelsSet(self._next_ticket(), self._agents[name], tuple(sorted(labels)), "ann"))
 
     def configure(
-        self, *, spread: str = Spread.BALANCED, refuses_inactive: bool = False, placing: str = "", **bounds: int
+        self,
+        *,
+        spread: str = Spread.BALANCED,
+        refuses_inactive: bool = False,
+        placing: str = "",
+        prefetch: float | None = None,
+        **bounds: int,
     ) -> Self:
         """An operator changes how the group works; the driver keeps it over a restart.
 
-        `placing` stays as it is if it is not given, and so do `bounds`: `placing_choices` and those of the queue.
+        `placing` and `prefetch` stay as they are if they are not given, and so do `bounds`: `placing_choices` and those
+        of the queue.
         """
         way, rank = Placing(placing or self.policy.placing), Spread(spread)
-        self.policy = replace(self.policy, spread=rank, refuses_inactive=refuses_inactive, placing=way, **bounds)
-        event = GroupConfigured(self._next_ticket(), rank, refuses_inactive, way, **bounds)
+        ahead = self.policy.prefetch if prefetch is None else prefetch
+        self.policy = replace(
+            self.policy, spread=rank, refuses_inactive=refuses_inactive, placing=way, prefetch=ahead, **bounds
+        )
+        event = GroupConfigured(self._next_ticket(), rank, refuses_inactive, way, prefetch=ahead, **bounds)
         return self.batch(event)
 
     def remove_group(self) -> Self:

@@ -13,6 +13,7 @@ from broker.dispatch.messages import (
     Event,
     JobAccepted,
     JobSubmitted,
+    SessionClosed,
 )
 from broker.dispatch.model import AgentNo, DispatchPolicy, GroupNo, OperationPolicy, SessionId
 
@@ -89,6 +90,36 @@ def test_batcher_releases_an_empty_rest_without_a_commit(batcher: Batcher) -> No
 def test_batcher_drops_events_of_groups_that_it_does_not_drive(batcher: Batcher) -> None:
     batch = batcher.run(1_000, [(GroupNo(9), submission(1))])
     assert not batch.effects
+
+
+def test_batcher_tells_of_a_stall_before_the_ends_of_streams_that_waited_meanwhile(batcher: Batcher) -> None:
+    connected(batcher, ONE)
+    batcher.run(2_000, [(ONE, submission(1))])
+    batcher.committed()
+    batcher.run(12_002_000, [(ONE, SessionClosed(AgentNo(ONE), SessionId(ONE)))], lag_us=6_000_000)
+    dispatcher = batcher.get(ONE)
+    assert dispatcher is not None
+    [job] = dispatcher.ledger.jobs.values()
+    assert job.phase == "away", "its acceptance may have gone with the stream"
+
+
+@pytest.mark.parametrize("exclusive", [False, True])
+def test_batcher_lets_work_of_a_stream_that_ended_in_a_stall_wait_from_then_on_only(
+    batcher: Batcher, exclusive: bool
+) -> None:
+    connected(batcher, ONE)
+    job = JobSubmitted(1, bytes(16), "echo", OperationPolicy(no=1, exclusive=exclusive), b"digest")
+    batcher.run(2_000, [(ONE, job)])
+    batcher.committed()
+    stall_us = 3_600_000_000
+    end_us = 2_000 + stall_us
+    batcher.run(end_us, [(ONE, SessionClosed(AgentNo(ONE), SessionId(ONE)))], lag_us=stall_us)
+    dispatcher = batcher.get(ONE)
+    assert dispatcher is not None
+    [waiting] = dispatcher.ledger.jobs.values()
+    assert waiting.phase == "away"
+    batcher.run(end_us + DispatchPolicy().recovery_grace_us, [])
+    assert waiting.phase == "adoptable"
 
 
 def test_batcher_wakes_each_group_at_its_own_deadline(batcher: Batcher) -> None:

@@ -46,6 +46,37 @@ def test_accept_timeout_counts_from_each_assign(group: GroupBench) -> None:
     assert group.advance(2).phases == {"j1": "adoptable", "j2": "adoptable"}
 
 
+LARGE = 1 << 20
+"""16 s on the slowest way that counts as one."""
+
+
+def test_agent_may_take_longer_to_accept_what_has_a_large_payload(group: GroupBench) -> None:
+    group.agents("a").submit("j1", payload_bytes=LARGE).advance(20.9)
+    assert group.phases == {"j1": "sent"}
+    assert group.advance(0.2).phases == {"j1": "adoptable"}
+    assert group.agent("a").is_deaf
+
+
+def test_acceptance_is_waited_for_from_when_what_is_before_it_on_the_wire_was_taken(group: GroupBench) -> None:
+    group.agents("a", slots=3).submit("j1", "j2", payload_bytes=LARGE).submit("j3")
+    group.advance(20).accept("j1").advance(20).accept("j2")
+    assert group.phases["j3"] == "sent"
+    group.advance(20).advance(2)
+    assert group.phases == {"j1": "accepted", "j2": "accepted", "j3": "adoptable"}
+
+
+def test_acceptance_out_of_turn_gives_what_was_passed_over_no_more_time(group: GroupBench) -> None:
+    group.agents("a", slots=3).submit("j1", "j2", "j3")
+    group.advance(3).accept("j2").advance(2.1)
+    assert group.phases == {"j1": "adoptable", "j2": "accepted", "j3": "adoptable"}
+
+
+def test_large_payload_that_is_cancelled_may_still_be_on_the_wire_before_the_next_one(group: GroupBench) -> None:
+    group.agents("a", slots=2).submit("j1", payload_bytes=LARGE).submit("j2").cancel("j1")
+    assert group.advance(20.9).phases["j2"] == "sent"
+    assert group.advance(0.2).phases["j2"] == "adoptable"
+
+
 # --- row 6 and the take-away time -----------------------------------------------------------------------------------
 
 
@@ -344,6 +375,31 @@ def test_attempt_sent_in_the_turn_after_a_stall_counts_from_that_turn(group: Gro
     group.now_us += 4 * SECOND_US
     group.batch(group.submission("j1"), TimerFired(4 * SECOND_US))
     assert list(group.agent("a").sent.values()) == [group.now_us]
+
+
+def test_stream_that_ends_right_after_a_long_stall_of_ours_waits_for_its_agent_as_after_a_start(
+    group: GroupBench,
+) -> None:
+    group.agents("a", "b").submit("j1", "j2").start("j1")
+    group.stall(12).close("a").close("b").advance(25)
+    assert group.phases == {"j1": "away", "j2": "away"}, "the acceptance of j2 may have gone with the stream"
+    group.connect("a", held=["j1"]).connect("b", held=["j2"])
+    assert group.phases == {"j1": "accepted", "j2": "accepted"}
+    assert [(job.attempt, job.crashes, job.bounces) for job in (group.job("j1"), group.job("j2"))] == [(1, 0, 0)] * 2
+
+
+def test_work_of_an_agent_that_stays_away_after_a_long_stall_of_ours_goes_on_in_the_end(group: GroupBench) -> None:
+    group.agents("a").submit("j1").stall(12).close("a").advance(31)
+    assert group.phases == {"j1": "adoptable"}
+
+
+@pytest.mark.parametrize(("stall_s", "later_s"), [(4, 0), (12, 3)])
+def test_stream_that_ends_after_a_short_stall_or_later_gives_its_work_back_as_ever(
+    group: GroupBench, stall_s: float, later_s: float
+) -> None:
+    group.agents("a", slots=2).submit("j1", "j2").start("j1").stall(stall_s).advance(later_s).close("a")
+    assert group.phases == {"j1": "away", "j2": "adoptable"}
+    assert group.advance(2.1).phases == {"j1": "adoptable", "j2": "adoptable"}
 
 
 def test_silence_of_many_agents_is_worked_in_slices() -> None:

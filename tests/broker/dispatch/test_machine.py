@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from broker.dispatch.messages import RejectCause
 from broker.dispatch.model import (
     FINAL_STATES,
+    OWN_PREFETCH,
     Admin,
     DrainEnd,
     DrainThen,
@@ -277,9 +278,14 @@ class GroupMachine(RuleBasedStateMachine):
 
     # --- time -------------------------------------------------------------------------------------------------------
 
-    @rule(spread=st.sampled_from(Spread), refuses_inactive=st.booleans(), placing=st.sampled_from(Placing))
-    def configure(self, spread: Spread, refuses_inactive: bool, placing: Placing) -> None:
-        self.group.configure(spread=spread, refuses_inactive=refuses_inactive, placing=placing)
+    @rule(
+        spread=st.sampled_from(Spread),
+        refuses_inactive=st.booleans(),
+        placing=st.sampled_from(Placing),
+        prefetch=st.sampled_from((None, OWN_PREFETCH, 0.0, 0.5, 2.0)),
+    )
+    def configure(self, spread: Spread, refuses_inactive: bool, placing: Placing, prefetch: float | None) -> None:
+        self.group.configure(spread=spread, refuses_inactive=refuses_inactive, placing=placing, prefetch=prefetch)
 
     @rule(time_s=seconds)
     def advance(self, time_s: float) -> None:

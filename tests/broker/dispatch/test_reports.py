@@ -212,3 +212,34 @@ def test_detached_attempt_that_starts_is_not_told_to_stop_twice(group: GroupBenc
     group.agents("a").submit("j1").advance(5).start("j1#1", agent="a")
     assert group.sends == []
     assert group.detached == {"a": ["j1#1"]}
+
+
+# --- who did it -----------------------------------------------------------------------------------------------------
+
+
+def deeds(group: GroupBench) -> list[tuple[str, str]]:
+    """Why and by whom, of all transitions that were written."""
+    return [(row.reason, row.actor) for row in group.stored.transitions]
+
+
+def test_job_that_had_to_be_stopped_first_is_cancelled_by_who_asked_first(group: GroupBench) -> None:
+    group.agents("a", slots=2).submit("j1", "j2").start("j1", "j2")
+    group.cancel("j1", actor="ann").cancel("j1", actor="bob").stopped("j1")
+    assert deeds(group) == [("cancelled", "ann")]
+    group.cancel("j2", actor="bob").close("a").advance(10)
+    assert deeds(group)[1:] == [("cancelled", "bob")]
+    assert group.dispatcher.ledger.cancelled_by == {}
+
+
+@pytest.mark.parametrize(
+    ("then", "deed"), [("requeue", ("drain_requeue", "ann")), ("kill", ("killed", "ann"))], ids=["requeue", "kill"]
+)
+def test_work_that_a_drain_stops_says_who_drained(group: GroupBench, then: str, deed: tuple[str, str]) -> None:
+    group.agents("a").submit("j1").start("j1").drain("a", then=then, deadline_s=5).advance(5).stopped("j1")
+    assert deeds(group) == [deed]
+
+
+def test_work_that_a_disabled_or_removed_agent_gives_back_says_who_said_so(group: GroupBench) -> None:
+    group.agents("a", "b").submit("j1", "j2").start("j1", "j2")
+    group.disable("a", now=True).stopped("j1", agent="a").close("b").remove("b")
+    assert deeds(group) == [("agent_disabled", "ann"), ("agent_removed", "ann")]

@@ -22,6 +22,7 @@ from broker.dispatch.messages import (
     RequestDone,
     RequestRefused,
     Send,
+    SetPrefetch,
     Transition,
     UndrainAgent,
     WelcomeAgent,
@@ -64,6 +65,8 @@ def _send(bench: GroupBench, send: Send) -> str:  # noqa: PLR0911 - one line for
     if isinstance(send, DrainAgent):
         left = f" in {send.deadline_us / SECOND_US:g} s" if send.deadline_us else ""
         return f"drain to {send.ends}, {send.then}{left}, by {send.actor}: {send.reason}"
+    if isinstance(send, SetPrefetch):
+        return f"prefetch {send.prefetch:g}"
     if isinstance(send, UndrainAgent):
         return f"undrain, by {send.actor}"
     if isinstance(send, FinishDrain):

@@ -409,20 +409,6 @@ async def test_organizations_are_made_read_and_listed(api: Api) -> None:
     assert [one.name for one in found.organizations] == [ORGANIZATION, made.name]
 
 
-async def test_what_cannot_be_kept_is_refused_instead_of_dropped(api: Api) -> None:
-    policy = pb.GroupPolicy(prefetch=0.5, attempts_max=1)
-    name = f"{ORGANIZATION}/groups/default"
-    calls: list[Awaitable[object]] = [
-        api.admin.CreateGroup(create_group("g", policy=policy), timeout=WAIT_S),
-        api.admin.UpdateGroup(pb.UpdateGroupRequest(group=pb.Group(name=name, policy=policy)), timeout=WAIT_S),
-    ]
-    for call in calls:
-        refusal = await refused(call)
-        assert (refusal.code, refusal.reason) == (UNIMPLEMENTED, "NOT_BUILT")
-        assert "group.policy.prefetch" in refusal.text
-    assert not (await api.admin.GetGroup(pb.GetGroupRequest(name=name), timeout=WAIT_S)).HasField("policy")
-
-
 def test_every_method_of_the_contract_is_served() -> None:
     methods = [method.name for method in pb.DESCRIPTOR.services_by_name["AdminService"].methods]
     assert [name for name in methods if name not in vars(AdminService)] == []

@@ -13,8 +13,9 @@ from broker.app import Broker
 from broker.dispatch.model import GroupNo, Placing
 from broker.dispatch.placing import RoundRobin, Sampled
 from protos.mesh.v1 import admin_service_pb2 as pb
+from protos.mesh.v1 import agent_service_pb2 as pb_agent
 from protos.mesh.v1 import job_service_pb2
-from tests.broker.rpc.peer import agent_on, key_of, succeeded
+from tests.broker.rpc.peer import agent_on, hello, key_of, stream_to, succeeded
 from tests.broker.running import ORGANIZATION, PARENT, WAIT_S, Api, api_of, echo, job_name, refused, settings_of
 
 A1 = f"{PARENT}/agents/a1"
@@ -27,6 +28,7 @@ POLICY = pb.GroupPolicy(
     cancel_grace=Duration(seconds=7),
     queue_jobs_max=1,
     queue_bytes_max=1_000,
+    prefetch=0.0,
 )
 
 
@@ -55,6 +57,7 @@ async def test_group_keeps_the_policy_that_it_was_made_with_over_a_restart(tmp_p
         ledger = broker.engine.dispatcher(GroupNo(2)).ledger
         assert (ledger.policy.placing, ledger.policy.placing_choices) == (Placing.POWER_OF_D, 3)
         assert (ledger.policy.queue_jobs_max, ledger.policy.queue_bytes_max) == (1, 1_000)
+        assert ledger.policy.prefetch == 0
         assert isinstance(ledger.placement, Sampled)
 
 
@@ -87,6 +90,24 @@ async def test_update_of_a_policy_changes_what_is_named_or_set_and_clears_by_nam
     found = await update(api, "policy", backoff_first=Duration(seconds=1))
     assert (found.policy, found.etag != old) == (pb.GroupPolicy(backoff_first=Duration(seconds=1)), True)
     assert not (await update(api, "*")).HasField("policy")
+
+
+@pytest.mark.req("R87")
+async def test_agents_of_a_group_are_given_as_much_ahead_as_it_says_at_once(broker: Broker, api: Api) -> None:
+    capacity = pb_agent.AgentFrame(capacity=pb_agent.Capacity(seq=2, attempts=4))
+    async with agent_on(broker.mesh_address, "a1", slots=2) as here:
+        await here.say(capacity)
+        await api.submit_echo(9)
+        first = await here.assigned(4)
+        assert (await update(api, prefetch=0.5)).policy.prefetch == 0.5
+        assert (await here.frame_with("group_settings")).group_settings.prefetch == 0.5
+        await here.say(pb_agent.AgentFrame(outcomes=[succeeded(key_of(one)) for one in first[:2]]))
+        assert len(await here.assigned(1)) == 1  # 3 of 3, though it has said that it holds 4
+        async with stream_to(broker.mesh_address, "a2") as later:
+            await later.say(hello("a2"))
+            assert (await later.welcome()).group_settings.prefetch == 0.5
+        await update(api, "policy.prefetch")
+        assert not (await here.frame_with("group_settings")).group_settings.HasField("prefetch")
 
 
 async def test_queue_bound_of_a_group_is_its_own_until_it_is_taken_back(api: Api) -> None:

@@ -23,9 +23,11 @@ from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as pb
 from protos.mesh.v1 import job_pb2
 from protos.mesh.v1.job_service_pb2 import CancelJobRequest, JobSpec
+from tests.broker.rpc import http2
 from tests.broker.rpc.peer import (
     CONNECT,
     Key,
+    Peer,
     agent_on,
     attempts,
     hello,
@@ -450,6 +452,25 @@ async def test_undecodable_bytes_end_their_stream_only(broker: Broker) -> None:
         await good.settled()
 
 
+async def test_malformed_frame_is_answered_although_welcome_has_not_left_yet(broker: Broker) -> None:
+    """Behind Welcome, for which the agent's HTTP/2 has no room yet."""
+    host, _, port = broker.mesh_address.rpartition(":")
+    async with asyncio.timeout(WAIT_S):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        answer = http2.Answer(reader)
+        writer.write(http2.PREFACE + http2.settings(initial_window_size=0))
+        call = http2.request(CONNECT.encode(), http2.END_HEADERS, mesh_dev_identity=b"default/default/bad")
+        notices = Notices(broker)
+        writer.write(call + http2.message(hello("bad").SerializeToString()))
+        assert "grpc-status" not in await answer.headers()
+        await notices.until(lambda: stored_agent(broker) is Link.LIVE)
+        writer.write(http2.message(b"\xff\xff\xff\xff"))
+        await asyncio.wait(tasks_of("read"))
+        writer.write(http2.window(1 << 16))
+        assert await answer.status() == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+        writer.close()
+
+
 # --- one agent, two streams -----------------------------------------------------------------------------------------
 
 
@@ -523,7 +544,12 @@ async def until_blocked(broker: Broker, api: Api) -> int:
 # --- an agent that never reads --------------------------------------------------------------------------------------
 
 
-async def test_agent_that_never_reads_costs_its_capacity_and_delays_nobody(tmp_path: Path) -> None:
+async def test_agent_that_never_reads_costs_its_capacity_and_delays_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "broker.dispatch.ledger.WAY_BYTES_S", 1 << 30
+    )  # no way is slow here: nobody waits for large payloads
     settings = settings_of(tmp_path, dispatch={"accept_timeout_s": 0.3, "bounces_max": 1_000})
     async with Broker(settings) as broker, api_of(broker) as api, stream_to(broker.mesh_address, "deaf") as deaf:
         await deaf.say(hello("deaf", slots=20))
@@ -772,6 +798,88 @@ async def test_frame_about_more_attempts_than_an_agent_can_hold_ends_its_stream(
     assert text == f"{name} has 65537 entries; an agent holds at most 65536 attempts"
 
 
+class Held:
+    """Lets every commit wait until it is over, and so all that comes meanwhile."""
+
+    def __init__(self, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._commit: Callable[[CommitRequest], Awaitable[CommitOutcome]] = broker.store.commit
+        self._may_go_on = asyncio.Event()
+        self.is_committing = asyncio.Event()
+        monkeypatch.setattr(broker.store, "commit", self._wait)
+
+    async def _wait(self, request: CommitRequest) -> CommitOutcome:
+        self.is_committing.set()
+        await self._may_go_on.wait()
+        return await self._commit(request)
+
+    def end(self) -> None:
+        self._may_go_on.set()
+
+
+async def refusals(agent: Peer, number: int) -> set[int]:
+    """The keys of the next refused outcomes, this many."""
+    keys = set[int]()
+    while len(keys) < number:
+        keys |= {one.job_key for one in (await agent.frame_with("outcomes_refused")).outcomes_refused}
+    return keys
+
+
+async def test_agent_that_floods_has_no_more_than_one_frame_before_the_reports_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of(tmp_path, limits={"frame_jobs_max": 4})
+    async with (
+        Broker(settings) as broker,
+        api_of(broker) as api,
+        agent_on(broker.mesh_address, "a1") as greedy,
+        agent_on(broker.mesh_address, "a2") as other,
+    ):
+        held = Held(broker, monkeypatch)
+        submitting = asyncio.create_task(api.submit_echo())
+        await held.is_committing.wait()
+        few, many = ([succeeded((key, 1)) for key in keys] for keys in (range(1, 5), range(5, 1_001)))
+        await greedy.say(pb.AgentFrame(outcomes=few))
+        await greedy.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1), outcomes=many))
+        await greedy.frame_with("heartbeat_ack")  # it has read up to here
+        await other.say(pb.AgentFrame(outcomes=[succeeded((7, 1))]))
+        await other.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1)))
+        await other.frame_with("heartbeat_ack")
+        assert broker.engine.waiting()["reports"] == 4 + 1
+        held.end()
+        await submitting
+        assert await refusals(other, 1) == {7}
+        assert await refusals(greedy, 1_000) == set(range(1, 1_001))
+
+
+async def test_agent_whose_reports_found_no_room_is_heard_again_when_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits = {"mailbox_reports": 4, "batch_reports": 4, "frame_jobs_max": 4}
+    settings = settings_of(tmp_path, dispatch={"heartbeat_s": 0.05}, limits=limits)
+    async with (
+        Broker(settings) as broker,
+        api_of(broker) as api,
+        agent_on(broker.mesh_address, "a1") as agent,
+        agent_on(broker.mesh_address, "a2") as other,
+    ):
+        held = Held(broker, monkeypatch)
+        submitting = asyncio.create_task(api.submit_echo())
+        await held.is_committing.wait()
+        four = [succeeded((key, 1)) for key in range(1, 5)]
+        await other.say(pb.AgentFrame(outcomes=four))
+        await other.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1)))
+        await other.frame_with("heartbeat_ack")  # all room is taken
+        await agent.say(pb.AgentFrame(outcomes=four))
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1)))
+        assert (await agent.frame_with("resync")).resync.reason == "the broker had no room"
+        held.end()
+        await submitting
+        await agent.say(hello("a1"))
+        await agent.welcome()
+        await agent.say(pb.AgentFrame(outcomes=four))
+        assert await refusals(agent, 4) == {1, 2, 3, 4}
+
+
 # --- the broker has no room -----------------------------------------------------------------------------------------
 
 
@@ -782,18 +890,10 @@ async def test_heartbeats_are_answered_while_the_reports_are_full(
         tmp_path, dispatch={"heartbeat_s": 0.05}, limits={"mailbox_reports": 4, "batch_reports": 4, "frame_jobs_max": 4}
     )
     async with Broker(settings) as broker, agent_on(broker.mesh_address) as agent:
-        may_commit, is_committing = asyncio.Event(), asyncio.Event()
-        commit: Callable[[CommitRequest], Awaitable[CommitOutcome]] = broker.store.commit
-
-        async def held(request: CommitRequest) -> CommitOutcome:
-            is_committing.set()
-            await may_commit.wait()
-            return await commit(request)
-
         async with api_of(broker) as api:
-            monkeypatch.setattr(broker.store, "commit", held)
+            held = Held(broker, monkeypatch)
             submitting = asyncio.create_task(api.submit_echo())
-            await is_committing.wait()
+            await held.is_committing.wait()
             reports = [succeeded((number, 1)) for number in range(1, 21)]
             await agent.say(pb.AgentFrame(outcomes=reports))
             reasons = []
@@ -802,14 +902,12 @@ async def test_heartbeats_are_answered_while_the_reports_are_full(
                 while (frame := await agent.frame_with("heartbeat_ack", "resync")).HasField("resync"):
                     reasons.append(frame.resync.reason)
                 assert frame.heartbeat_ack.seq == seq
-            may_commit.set()
+            held.end()
             (result,) = await submitting
         assert reasons == ["the broker had no room"]
         await agent.say(hello("a1", held=[(result.job_key, 1)], outcomes=reports))
         assert list((await agent.welcome()).verdicts) == [pb.VERDICT_KEEP]
-        answered = set[int]()
-        while len(answered) < 20:
-            answered |= {one.job_key for one in (await agent.frame_with("outcomes_refused")).outcomes_refused}
+        await refusals(agent, 20)
 
 
 async def test_goodbye_is_a_clean_leave_although_the_store_is_away(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -19,6 +21,7 @@ from broker.rpc.interceptors import PATTERN_WORDS, ContractInterceptor
 from protos.mesh.v1 import admin_service_pb2, agent_service_pb2, job_pb2, job_service_pb2_grpc
 from protos.mesh.v1 import job_service_pb2 as pb
 from tests.broker.running import PARENT, WAIT_S, Api, channel_to, echo, raw_call, raw_stream, refused
+from tests.meta.check import ROOT
 
 GET = "/mesh.v1.JobService/GetJob"
 SUBMIT = "/mesh.v1.JobService/SubmitStream"
@@ -205,3 +208,39 @@ async def test_cancelled_handlers_stay_cancelled_and_leave_no_task(calls: int) -
                 assert not pending
     assert not logged
     assert service.cancelled == 2 * calls
+
+
+NO_MEMORY = """
+import resource, sys
+from pathlib import Path
+import grpc
+from broker.rpc.interceptors import _wrapped, checked
+from protos.mesh.v1 import job_service_pb2 as pb
+
+job = pb.JobSpec(job_id=bytes(range(16)), operation="echo", payload=bytes(1 << 20))
+content = pb.SubmitJobsRequest(parent="organizations/default/groups/default", jobs=[job]).SerializeToString()
+handler = grpc.unary_unary_rpc_method_handler(print, pb.SubmitJobsRequest.FromString, None)
+decode = _wrapped(handler, None).request_deserializer
+has_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (has_bytes, resource.RLIM_INFINITY))
+kept = [decode(content)]
+while isinstance(kept[-1], pb.SubmitJobsRequest):
+    kept.append(decode(content))
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+for message in (kept[-1], decode(b"\\xff\\xff"), decode(content)):
+    try:
+        print(type(checked(message)).__name__)
+    except Exception as error:
+        print(type(error).__name__, error.reason)
+"""
+
+
+def test_message_is_not_called_malformed_when_the_broker_lacks_memory_for_it() -> None:
+    # The limit is for a whole process, and grpc is in this one.
+    done = subprocess.run([sys.executable, "-c", NO_MEMORY], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines() == [
+        "FullError MAILBOX_FULL",
+        "InvalidMessageError MALFORMED_MESSAGE",
+        "SubmitJobsRequest",
+    ]

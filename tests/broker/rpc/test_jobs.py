@@ -23,7 +23,7 @@ from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 from protos.mesh.v1 import job_pb2
 from protos.mesh.v1 import job_service_pb2 as pb
-from tests.broker.rpc.peer import agent_on, failed, key_of, succeeded
+from tests.broker.rpc.peer import agent_on, failed, key_of, stopped, succeeded
 from tests.broker.running import (
     ORGANIZATION,
     PARENT,
@@ -59,6 +59,7 @@ async def stored(broker: Broker) -> int:
 # --- submitting -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.req("R80")
 async def test_submitted_job_is_in_the_store_with_all_that_was_said(broker: Broker, api: Api) -> None:
     spec = pb.JobSpec(
         job_id=ID,
@@ -271,6 +272,7 @@ async def answers(
         return {answer.batch_seq: answer async for answer in call}
 
 
+@pytest.mark.req("R80")
 async def test_submit_stream_answers_every_batch_also_around_bad_ones(broker: Broker, api: Api) -> None:
     call = api.jobs.SubmitStream()
     bad = {
@@ -449,6 +451,7 @@ class Watch:
 
     def __init__(self, api: Api, **request: Any) -> None:
         fields: dict[str, Any] = {"parent": ORGANIZATION, **request}
+        self._says_where = not {"job_ids", "resume_token"} & request.keys()
         self.call = api.jobs.WatchJobs(pb.WatchJobsRequest(**fields))
 
     async def message(self) -> pb.WatchJobsResponse:
@@ -461,6 +464,9 @@ class Watch:
         """From now on nothing is missed."""
         async with asyncio.timeout(WAIT_S):
             await self.call.initial_metadata()
+        if self._says_where:
+            first = await self.message()
+            assert (list(first.jobs), first.gap, first.resume_token.isdecimal()) == ([], False, True)
 
 
 async def test_watch_tells_each_change_after_its_commit(broker: Broker, api: Api) -> None:
@@ -578,6 +584,45 @@ async def test_cancel_of_a_queued_job_ends_it_and_may_be_repeated(api: Api) -> N
     for _ in range(2):
         answer = await api.jobs.CancelJob(request, timeout=WAIT_S)
         assert answer.job.state == job_pb2.JOB_STATE_CANCELLED
+
+
+@pytest.mark.req("R82")
+async def test_cancel_reaches_the_agent_that_runs_the_job_and_is_over_when_it_says_so(broker: Broker, api: Api) -> None:
+    async with agent_on(broker.mesh_address) as agent:
+        (result,) = await api.submit_echo()
+        (assign,) = await agent.assigned(1)
+        await agent.accept(key_of(assign))
+        await agent.settled()
+
+        request = pb.CancelJobRequest(name=job_name(result.job_id))
+        await api.jobs.CancelJob(request, timeout=WAIT_S)
+        told = (await agent.frame_with("cancels")).cancels
+        assert [(one.job_key, one.attempt) for one in told] == [key_of(assign)]
+        await agent.report(stopped(key_of(assign)))
+
+    assert (await api.job(result.job_id)).state == job_pb2.JOB_STATE_CANCELLED
+
+
+@pytest.mark.req("R82")
+async def test_next_attempt_is_given_the_latest_checkpoint_of_the_one_before(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, dispatch={"backoff_first_s": 0.01, "backoff_max_s": 0.01})
+    async with Broker(settings) as broker, api_of(broker) as api, agent_on(broker.mesh_address) as agent:
+        await api.submit_echo()
+        (first,) = await agent.assigned(1)
+        assert first.checkpoint == b""
+        key, attempt = key_of(first)
+        await agent.accept((key, attempt))
+        for row in (b"row 10", b"row 20"):
+            progress = agent_pb.Progress(job_key=key, attempt=attempt, fraction=0.5, checkpoint=row)
+            await agent.say(agent_pb.AgentFrame(progress=[progress]))
+        again = failed((key, attempt))
+        again.failure.retryable = True
+        await agent.report(again)
+
+        (second,) = await agent.assigned(1)
+
+    assert key_of(second) == (key, attempt + 1)
+    assert second.checkpoint == b"row 20"
 
 
 async def test_cancel_of_a_finished_job_is_refused(broker: Broker, api: Api) -> None:

@@ -20,7 +20,7 @@ from broker.rpc.sessions import END_CODES
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 
 ROOT = Path(__file__).parents[3]
-AT_START = {"CONFIG", "CLOCK_BEHIND", "PORT_TAKEN", "STORE_LOCKED"}
+AT_START = {"CONFIG", "NOT_BUILT", "CLOCK_BEHIND", "PORT_TAKEN", "STORE_LOCKED"}
 """What ends a broker before anybody can call it."""
 FAMILIES = {errors.RequestError, errors.WrongStateError, errors.FullError, errors.DeniedError, errors.StoreError}
 """Errors that are never raised without a reason of their own."""

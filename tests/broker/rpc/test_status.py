@@ -21,7 +21,6 @@ from tests.broker.running import Refusal
         (errors.WrongStateError("m", resource="r"), "FAILED_PRECONDITION", {"ErrorInfo", "ResourceInfo"}),
         (errors.ChangedError("m", resource="r"), "ABORTED", {"ErrorInfo", "ResourceInfo"}),
         (errors.FullError("m"), "RESOURCE_EXHAUSTED", {"ErrorInfo", "QuotaFailure", "RetryInfo"}),
-        (errors.NotBuiltError("m"), "UNIMPLEMENTED", {"ErrorInfo"}),
         (errors.DeniedError("m"), "PERMISSION_DENIED", {"ErrorInfo"}),
         (errors.DeniedError("m", reason="UNAUTHENTICATED"), "UNAUTHENTICATED", {"ErrorInfo"}),
         (errors.AgentError("m"), "INVALID_ARGUMENT", {"ErrorInfo"}),

@@ -13,6 +13,12 @@ from broker.store import file, migrations
 from broker.store.base import Body
 from broker.store.sqlite import SqliteStore
 from tests.broker.store.peer import bench_of
+from tests.chaos.forgetful import ForgetfulDisk
+from tests.chaos.machine import missing
+from tests.conftest import not_run
+
+NOTHING_STAYS = 1
+"""The seed of a disk that keeps nothing of what was not synced at its first power cut."""
 
 
 @pytest.fixture
@@ -135,3 +141,23 @@ def test_new_file_is_whole_when_it_has_its_name(tmp_path: Path) -> None:
     file.refuse_foreign(path)
     assert _names(tmp_path) == [path.name]
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+async def test_new_file_and_the_folders_made_for_it_survive_a_power_cut(tmp_path: Path) -> None:
+    lacking = missing(("fuse", "fusermount3", "mfusepy"))
+    if lacking:
+        not_run(lacking)
+    async with ForgetfulDisk(tmp_path / "disk", seed=NOTHING_STAYS) as disk:
+        folder = disk.folder / "site" / "mesh"
+        folder.mkdir(parents=True)
+        store = SqliteStore(folder / "mesh.db")
+        await store.open()
+        mesh_id = store.mesh_id
+        await store.close()
+
+        await disk.cut()
+
+        again = SqliteStore(folder / "mesh.db")
+        await again.open()
+        assert again.mesh_id == mesh_id
+        await again.close()

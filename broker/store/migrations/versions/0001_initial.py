@@ -17,6 +17,7 @@ IS_WRONG: Final = sa.text("(state = 'dead' OR state = 'failed' OR state = 'held'
 HAS_KEY: Final = sa.text("idempotency_key <> ''")
 IS_REPEAT: Final = sa.text("requeued_from <> 0")
 IS_KEPT: Final = sa.text("admin <> 'removed'")
+IS_REMOVED: Final = sa.text("admin = 'removed'")
 IS_THERE: Final = sa.text("removed_us = 0")
 
 
@@ -75,6 +76,7 @@ def _people() -> None:
         _number("cancel_grace_us"),
         _number("queue_jobs_max"),
         _number("queue_bytes_max"),
+        sa.Column("prefetch", sa.Double(), nullable=False),
         _number("removed_us"),
         sa.ForeignKeyConstraint(["org_no"], ["organisation.org_no"]),
         sa.PrimaryKeyConstraint("group_no"),
@@ -142,6 +144,9 @@ def _agents() -> None:
         unique=True,
         sqlite_where=IS_KEPT,
         postgresql_where=IS_KEPT,
+    )
+    op.create_index(
+        "agent_removed", "agent", ["group_no", "admin_us"], sqlite_where=IS_REMOVED, postgresql_where=IS_REMOVED
     )
     op.create_table(
         "agent_words",
