@@ -33,6 +33,8 @@ _STATUS: Final = {
     SessionStatus.CANCELLED: OutcomeStatus.CANCELLED,
     SessionStatus.FENCED: OutcomeStatus.FENCED,
 }
+# Of a member that is asked for several times a job: through its class each look-up costs 0.1 us up to Python 3.11.
+_SUCCEEDED: Final = OutcomeStatus.SUCCEEDED
 _CAUSES: Final = {
     RejectedReason.BUSY: RejectCause.BUSY,
     RejectedReason.UNFIT: RejectCause.UNFIT,
@@ -82,7 +84,7 @@ def events_of(connection: Connection, frame: Frame) -> list[Event]:
 def _outcome(agent: AgentNo, session: SessionId, outcome: Outcome) -> AttemptFinished:
     status = _STATUS[outcome.status]
     key = JobKey(outcome.job_key)
-    if status is OutcomeStatus.SUCCEEDED:
+    if status is _SUCCEEDED:
         return AttemptFinished(agent, session, key, outcome.attempt, status)
     return AttemptFinished(agent, session, key, outcome.attempt, status, outcome.code, outcome.text, outcome.retryable)
 
@@ -98,6 +100,7 @@ def welcome_of(order: WelcomeAgent, epoch: int, policy: DispatchPolicy) -> Welco
         policy.heartbeat_us,
         policy.idle_heartbeat_us,
         verdicts,
+        prefetch=order.prefetch,
     )
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from simulator.detail import Detail
-from simulator.experiments import Laboratory, Plan, Progress, Question, Series
+from simulator.experiments import Laboratory, Plan, Progress, Question, Series, interval_of
 from simulator.objectives import Exit, Judgement, exit_code, verdict_sentence
 from simulator.scenario import Scenario
 from simulator.settling import NEVER_SETTLES, WarmUp, left_out, look
-from simulator.statistics import LEVEL, Interval, interval
+from simulator.statistics import Interval
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Answer:
             return []
         rows: list[tuple[str, float, float, Mapping[str, Interval]]] = []
         for parts in zip(*(detail.phases for detail in self.details), strict=True):
-            seen = {name: interval([part.figures[name] for part in parts], LEVEL) for name in parts[0].figures}
+            seen = {name: interval_of(name, [part.figures for part in parts]) for name in parts[0].figures}
             rows.append((parts[0].name, parts[0].from_s, parts[0].to_s, seen))
         return rows
 

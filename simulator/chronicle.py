@@ -11,17 +11,18 @@ from dataclasses import dataclass, field
 from broker.dispatch.batch import Batch
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.messages import (
+    AgentAdded,
     AgentConnected,
+    AgentLeaving,
     AgentLeft,
     AttemptFinished,
     CancelRequested,
-    DisableRequested,
-    DrainRequested,
     Event,
     JobAccepted,
     JobSubmitted,
-    RankSet,
+    LabelsSet,
     RejectAgent,
+    RemoveRequested,
     SessionClosed,
     Transition,
 )
@@ -38,14 +39,15 @@ from broker.dispatch.model import (
     OutcomeStatus,
     SessionId,
 )
+from simulator.acts import ACTS, PastAct, standing
 from simulator.courses import JobCourse
 from simulator.replay import Posted
 from simulator.streams import SECOND_US
 
 OPEN = -1
 """An end that has not come."""
-OPERATORS = (DrainRequested, DisableRequested, RankSet)
-"""Acts that are not played again."""
+NOT_PLAYED = (RemoveRequested, LabelsSet)
+"""Acts that are not played again: an agent that is removed goes, and one that is labelled has what it had last."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -77,20 +79,26 @@ class PastJob:
     is_hopeless: bool = False
     cancelled_us: int = OPEN
     began_us: int = 0
+    fairness: str = ""
 
 
 @dataclass(slots=True)
 class PastProcess:
-    """One process of an agent, from its first Hello until its stream was closed for good."""
+    """One process of an agent, from its first Hello until its stream was closed for good.
+
+    `leaving_us` is when it said that it wants to leave; `is_orderly`: it left with a Goodbye, and lost nothing.
+    """
 
     incarnation: bytes
     from_us: int
     to_us: int = OPEN
+    leaving_us: int = OPEN
+    is_orderly: bool = False
 
 
 @dataclass(slots=True)
 class PastAgent:
-    """An agent of the journal, as it was last heard. `session` is its latest stream that was let in."""
+    """An agent of the journal, as it was last heard; its rank is the first. `session` is its latest stream."""
 
     slots: int = 1
     capacity: int = 1
@@ -101,7 +109,10 @@ class PastAgent:
 
 
 class Chronicle:
-    """Hears a replay. `jobs` are in the order of acceptance; `operators` counts what operators did."""
+    """Hears a replay. `jobs` are in the order of acceptance, `acts` what operators did, in order.
+
+    `operators` counts those of their acts that are not played again.
+    """
 
     def __init__(self) -> None:
         self.jobs: list[PastJob] = []
@@ -110,7 +121,7 @@ class Chronicle:
         self.began_us = OPEN
         self.ended_us = 0
         self.carried = 0
-        self.fair = 0
+        self.acts: list[PastAct] = []
         self.operators: Counter[str] = Counter()
         self._live: dict[tuple[GroupNo, JobKey], PastJob] = {}
         self._asked: dict[tuple[GroupNo, int], tuple[int, JobSubmitted]] = {}
@@ -127,9 +138,11 @@ class Chronicle:
                 self._carry(group, key, job)
 
     def _agent(self, group: GroupNo, number: AgentNo, agent: Agent) -> PastAgent:
-        found = self.agents.setdefault((group, number), PastAgent())
+        if (group, number) not in self.agents:
+            self.agents[group, number] = PastAgent(rank=agent.rank)
+            self.acts += [PastAct(self.began_us, group, act) for act in standing(agent)]
+        found = self.agents[group, number]
         found.slots, found.capacity, found.labels = agent.slots, max(agent.capacity, agent.slots), agent.labels
-        found.rank = agent.rank
         if agent.is_present:
             found.session = agent.session
         return found
@@ -146,7 +159,8 @@ class Chronicle:
             job.run_timeout_us,
         )
         at_us = max(0, self.began_us)
-        self._add(group, key, PastJob(kind, at_us, JobCourse(label_set.operation, 0.0)))
+        course = JobCourse(label_set.operation, 0.0)
+        self._add(group, key, PastJob(kind, at_us, course, fairness=job.lane.fairness))
         self.carried += 1
 
     def _add(self, group: GroupNo, key: JobKey, job: PastJob) -> None:
@@ -194,9 +208,13 @@ class Chronicle:
                 job.cancelled_us = at_us
         elif isinstance(event, AgentConnected):
             self._on_connected(at_us, group, event)
-        elif isinstance(event, SessionClosed | AgentLeft):
+        elif isinstance(event, SessionClosed | AgentLeft | AgentLeaving):
             self._on_ended(at_us, group, event)
-        elif isinstance(event, OPERATORS):
+        elif isinstance(event, AgentAdded):
+            self.agents.setdefault((group, event.agent), PastAgent(rank=event.rank))
+        elif isinstance(event, ACTS):
+            self.acts.append(PastAct(at_us, group, event))
+        elif isinstance(event, NOT_PLAYED):
             self.operators[type(event).__name__] += 1
 
     def _on_connected(self, at_us: int, group: GroupNo, event: AgentConnected) -> None:
@@ -210,11 +228,17 @@ class Chronicle:
             agent.processes[-1].to_us = at_us
         agent.processes.append(PastProcess(event.incarnation, at_us))
 
-    def _on_ended(self, at_us: int, group: GroupNo, event: SessionClosed | AgentLeft) -> None:
-        """A stream has ended. An agent that is back on a newer one is not gone with it."""
+    def _on_ended(self, at_us: int, group: GroupNo, event: SessionClosed | AgentLeft | AgentLeaving) -> None:
+        """A stream has ended, or will. An agent that is back on a newer one is not gone with it."""
         agent = self.agents.get((group, event.agent))
-        if agent is not None and agent.processes and agent.session == event.session:
-            agent.processes[-1].to_us = at_us
+        if agent is None or not agent.processes or agent.session != event.session:
+            return
+        process = agent.processes[-1]
+        if isinstance(event, AgentLeaving):
+            process.leaving_us = at_us
+            return
+        process.to_us = at_us
+        process.is_orderly |= isinstance(event, AgentLeft)
 
     def _on_accepted(self, group: GroupNo, reply: JobAccepted) -> None:
         at_us, event = self._asked.pop((group, reply.ticket), (OPEN, None))
@@ -229,10 +253,10 @@ class Chronicle:
             event.run_timeout_us,
             event.total_timeout_us,
         )
-        self.fair += bool(event.fairness)
         due_us = at_us + event.delay_us
         course = JobCourse(event.operation, (due_us - self.began_us) / SECOND_US)
-        self._add(group, reply.job_key, PastJob(kind, due_us, course, event.schedule_to_start_us))
+        job = PastJob(kind, due_us, course, event.schedule_to_start_us, fairness=event.fairness)
+        self._add(group, reply.job_key, job)
 
     def _on_transition(self, group: GroupNo, notice: Transition) -> None:
         job = self._live.get((group, notice.job_key))

@@ -8,8 +8,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from simulator import commands, real
-from simulator.fuzz.command import fuzz
+from simulator import commands, completion, real
+from simulator.fuzz.command import explore, fuzz
 from simulator.options import Answers
 
 
@@ -35,8 +35,10 @@ for _command in (
     real.calibrate,
     real.replay,
     fuzz,
+    explore,
 ):
     app.command(_command)
+completion.add_to(app)
 
 Positive = Annotated[int, Parameter(validator=Number(gte=1))]
 Above = Annotated[float, Parameter(validator=Number(gt=0))]

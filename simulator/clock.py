@@ -37,11 +37,14 @@ class Clock(simpy.Environment):
     def advance(self, until_us: int) -> None:
         """Everything that happens before then; then it is that time."""
         queue, step = self._queue, self.step
-        while queue and queue[0][0] < until_us:
-            if len(queue[0]) == 5:
-                self._now, _, _, call, subject = heappop(queue)
-                self.now_us = self._now
-                call(subject)
+        while queue:
+            first = queue[0]
+            if first[0] >= until_us:
+                break
+            if len(first) == 5:
+                heappop(queue)
+                self._now = self.now_us = first[0]
+                first[3](first[4])
             else:
                 step()
         self._now = self.now_us = until_us

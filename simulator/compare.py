@@ -3,11 +3,14 @@
 The difference is taken day by day (paired), so that what both share, the arrivals and the work, falls out of it.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import isfinite, nan
 
 from simulator.experiments import Laboratory, Plan, Progress, Question, Series
+from simulator.measured import is_measured, unit_of
 from simulator.settling import WarmUp, left_out, look
+from simulator.sheet import shown
 from simulator.statistics import LEVEL, Interval, difference, paired
 
 
@@ -33,6 +36,10 @@ class Difference:
         """The difference as a share of the first; None where the first is 0, or either is infinite."""
         is_number = isfinite(self.first.mean) and isfinite(self.difference.mean)
         return self.difference.mean / abs(self.first.mean) if self.first.mean and is_number else None
+
+    def shown(self, value: float, digits: int = 4) -> str:
+        """A value of the figure, with its unit."""
+        return shown(value, unit_of(self.figure), digits)
 
     def as_json(self) -> dict[str, object]:
         """For `--json`."""
@@ -87,11 +94,14 @@ class Comparison:
         }
 
     def _difference(self, name: str, level: float) -> Difference:
-        n = min(len(self.first.outcomes), len(self.second.outcomes))
-        values = self.first.values(name)[:n], self.second.values(name)[:n]
-        return Difference(
-            name, self.first.interval(name, level), self.second.interval(name, level), paired(*values, level)
-        )
+        days = [
+            (one.figures[name], other.figures[name])
+            for one, other in zip(self.first.outcomes, self.second.outcomes, strict=False)
+            if is_measured(name, one.figures) and is_measured(name, other.figures)
+        ]
+        before, after = [day[0] for day in days], [day[1] for day in days]
+        change = paired(before, after, level) if days else Interval(nan, nan, 0, level)
+        return Difference(name, self.first.interval(name, level), self.second.interval(name, level), change)
 
 
 def compare(
@@ -128,15 +138,15 @@ def _look(laboratory: Laboratory, first: Question, second: Question, plan: Plan,
     return replace(longer, has_settled=all(one.has_settled for one in found))
 
 
-def sentence(differences: list[Difference], first: str, second: str) -> str:
-    """What the comparison says, in one sentence."""
+def sentence(differences: list[Difference], first: str, second: str, asked: Collection[str] = ()) -> str:
+    """What the comparison says, in one sentence: first of the figures that somebody asked about, then the largest."""
     clear = [difference for difference in differences if difference.is_clear]
     if not clear:
         return f"{second} does not differ from {first} in any figure by more than chance."
-    largest = sorted(clear, key=lambda difference: abs(difference.share or 0.0), reverse=True)[:3]
+    clear.sort(key=lambda difference: (difference.figure not in asked, -abs(difference.share or 0.0)))
     words = ", ".join(
-        f"{difference.figure} {difference.first.mean:.4g} -> {difference.second.mean:.4g}"
+        f"{difference.figure} {difference.shown(difference.first.mean)} -> {difference.shown(difference.second.mean)}"
         + (f" ({difference.share:+.1%})" if difference.share is not None else "")
-        for difference in largest
+        for difference in clear[:3]
     )
-    return f"{second} differs from {first} in {len(clear)} of {len(differences)} figures, most in {words}."
+    return f"{second} differs from {first} in {len(clear)} of {len(differences)} figures, such as {words}."

@@ -102,7 +102,7 @@ def say_run(file: Path, changes: Sequence[str], metrics: Metrics, options: Optio
         )
     said = Said(document_of(found), [*_partial(partial=found.series.partial), *table(found)], found.code)
     if metrics.openmetrics is not None:
-        write_lines(openmetrics(found, metrics.begin), metrics.openmetrics)
+        write_lines(openmetrics(found, metrics.begin, every=metrics.every_replication), metrics.openmetrics)
     return filed(said, files)
 
 
@@ -139,7 +139,8 @@ def say_comparison(first: Path, second: Path, options: Options, files: Files) ->
         differences = pair.differences()
     except UnstableError as error:
         return filed(_unstable(document, error, pair), files)
-    verdict = sentence(differences, first.stem, second.stem) if pair.has_settled else NEVER_SETTLES
+    asked = {objective.figure for objective in objectives}
+    verdict = sentence(differences, first.stem, second.stem, asked) if pair.has_settled else NEVER_SETTLES
     code = Exit.NOT_PRECISE if pair.partial or not pair.has_settled else Exit.MET
     document |= {
         "verdict": verdict,
@@ -149,8 +150,8 @@ def say_comparison(first: Path, second: Path, options: Options, files: Files) ->
         "objectives": list(before.objectives),
         "exit_code": code,
     }
-    lines = [_difference_line(difference) for difference in differences if difference.is_clear]
-    return filed(Said(document, [*_partial(partial=pair.partial), *lines, verdict], code), files)
+    lines = [*_partial(partial=pair.partial), *_comparison_lines(differences), *_still(pair, objectives, second.stem)]
+    return filed(Said(document, [*lines, verdict], code), files)
 
 
 def _unstable(document: dict[str, object], error: UnstableError, pair: Comparison) -> Said:
@@ -165,13 +166,23 @@ def _unstable(document: dict[str, object], error: UnstableError, pair: Compariso
     return Said({**document, "verdict": verdict, **nothing, "exit_code": Exit.MISSED}, [verdict], Exit.MISSED)
 
 
-def _difference_line(difference: Difference) -> str:
-    share = f" ({difference.share:+.1%})" if difference.share is not None else ""
-    change = difference.difference
-    return (
-        f"{difference.figure:32} {difference.first.mean:12.5g} -> {difference.second.mean:12.5g}   "
-        f"{change.mean:+.4g} +- {change.half_width:.2g}{share}"
-    )
+def _comparison_lines(differences: Sequence[Difference]) -> Iterator[str]:
+    """What differs by more than chance, under a heading."""
+    clear = [difference for difference in differences if difference.is_clear]
+    if clear:
+        yield f"{'figure':36} {'first':>12} {'second':>12}   second - first, ± half of its 95 % interval"
+    for one in clear:
+        change, share = one.difference, f" ({one.share:+.1%})" if one.share is not None else ""
+        half_width = f" ± {one.shown(change.half_width, digits=2)}" if change.half_width else ""
+        sides = f"{one.shown(one.first.mean):>12} {one.shown(one.second.mean):>12}"
+        yield f"{one.figure:36} {sides}   {'+' * (change.mean > 0)}{one.shown(change.mean)}{half_width}{share}"
+
+
+def _still(pair: Comparison, objectives: Sequence[Objective], second: str) -> Iterator[str]:
+    """Whether the second meets the objectives of the first, those that are about what both have."""
+    shared = [one for one in objectives if one.figure in pair.second.outcomes[0].figures]
+    for judgement in pair.second.judge(shared):
+        yield f"{second} {judgement.verdict}: {judgement.fact}"
 
 
 # --- sweep ----------------------------------------------------------------------------------------------------------
@@ -213,7 +224,7 @@ def say_sweep(file: Path, axes: Sequence[str], options: Options, files: Files) -
 
 def _sweep_lines(found: Sweep, plan: Plan) -> Iterator[str]:
     for series in found.series:
-        changes = " ".join(f"{key}={value}" for key, value in series.question.changes.items())
+        changes = " ".join(f"{key}={value}" for key, value in series.question.changes.items()) or "as it is"
         growth = series.growth
         if growth.is_unstable:
             yield f"{changes}: {growth}"

@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 
-from simulator import queue_controls
+from simulator import failure_controls, pile_controls, queue_controls
 from simulator.drawn import Control, Drawn, is_throughout, moments_of, rate_of
 from simulator.incidents import HeartbeatLoss, Scripted, ZoneDown
 from simulator.scenario import Scenario, Work
@@ -37,6 +37,12 @@ def expected(scenario: Scenario) -> dict[str, float]:
 def variances(scenario: Scenario) -> dict[str, float]:
     """The variances of those controls that have a known one."""
     return {f"{PREFIX}{name}": value for one in _controls_of(scenario) for name, value in one.variances.items()}
+
+
+def limits_s(scenario: Scenario) -> Sequence[float]:
+    """Latencies near which the work's quantiles are, for each of `neighbours.SHARES`; none where nobody knows."""
+    found = [one.limits_s for one in _controls_of(scenario) if one.limits_s]
+    return found[0] if found and len(scenario.work) == 1 else ()
 
 
 def seen(scenario: Scenario, seed: int, replication: int) -> dict[str, float]:
@@ -65,9 +71,11 @@ def _controls_of(scenario: Scenario) -> Iterator[Control]:
     turns = _turns(scenario)
     if not turns:
         yield from queue_controls.queues(scenario)
+        yield from queue_controls.chances(scenario)
+        yield from failure_controls.failures_alone(scenario)
     open_ = [(name, work) for name, work in scenario.work.items() if rate_of(work.arrivals) is not None]
     if turns and scenario.work and len(open_) == len(scenario.work):
-        yield from _stretches(scenario)
+        yield from list(pile_controls.piles(scenario)) or _stretches(scenario)
     for name, work in scenario.work.items():
         if work.arrivals.closed is not None:
             yield from queue_controls.restarts(scenario, work)
@@ -75,7 +83,7 @@ def _controls_of(scenario: Scenario) -> Iterator[Control]:
                 yield _clients(name, work)
         elif work.arrivals.diurnal is not None:
             yield from queue_controls.day(work.arrivals.diurnal, work)
-        elif not turns and rate_of(work.arrivals) is not None:
+        elif not turns and work.arrivals.even is None and rate_of(work.arrivals) is not None:
             yield _rate_and_duration(name, work)
     yield from (queue_controls.losses(scenario, fault) for fault in scenario.faults if isinstance(fault, HeartbeatLoss))
 

@@ -14,9 +14,10 @@ from functools import partial
 from typing import Any, Final
 
 from broker.dispatch.messages import CancelRequested
-from broker.dispatch.model import DispatchPolicy, GroupNo
+from broker.dispatch.model import AgentNo, DispatchPolicy, GroupNo
 from broker.errors import ConfigError
 from simulator import courses
+from simulator.acts import Again
 from simulator.chronicle import OPEN, Chronicle, Kind, PastAgent, PastJob
 from simulator.courses import JobCourse
 from simulator.scenario import Scenario
@@ -150,8 +151,6 @@ class _Past:
         unknown = sum(job.ran_us == OPEN for job in chronicle.jobs)
         if unknown:
             yield f"{unknown} jobs did not run to their end in the journal: they take the median of the others"
-        if chronicle.fair:
-            yield f"{chronicle.fair} jobs have fairness keys, which are not played"
         for act, count in sorted(chronicle.operators.items()):
             yield f"{act} came {count} times and is not played"
 
@@ -162,6 +161,9 @@ class _Past:
         except ValueError as error:
             raise CounterfactualError(f"{' '.join(f'{one.key}={one.value}' for one in changes)}: {error}") from error
         world = Rerun(scenario, self._chronicle.began_us, list(self.works.values()), self.run_s)
+        for group, one in enumerate(scenario.groups.values(), 1):
+            for again in self._again(GroupNo(group), one.count):
+                again.plan(world)
         seen = courses.of_world(world)
         world.run()
         return seen
@@ -195,7 +197,7 @@ class _Past:
         }
 
     def _group(self, group: GroupNo, changes: Sequence[Change]) -> Tree:
-        agents = self._agents(group)
+        agents = self._agents(group).values()
         policy = self._chronicle.policies[group]
         pools = [_pool(agent) for agent in agents]
         said = {change.key: change for change in changes}
@@ -217,20 +219,40 @@ class _Past:
             "queue": {"limit": min(policy.queue_jobs_max, 1_000_000), "ageing": _seconds(policy.ageing_us)},
         }
 
-    def _agents(self, group: GroupNo) -> list[PastAgent]:
-        """Those that ever worked, by their numbers."""
-        known = sorted((number, agent) for (of, number), agent in self._chronicle.agents.items() if of == group)
-        return [agent for _, agent in known if agent.processes]
+    def _agents(self, group: GroupNo) -> dict[AgentNo, PastAgent]:
+        """Those that ever worked, by their numbers and in the order of these."""
+        known = self._chronicle.agents
+        return {
+            number: known[of, number] for of, number in sorted(known) if of == group and known[of, number].processes
+        }
+
+    def _again(self, group: GroupNo, count: int) -> Iterator[Again]:
+        """What is done again to the first `count` agents of a group of the world."""
+        began_us, past = self._chronicle.began_us, self.groups[group - 1]
+        agents = dict(list(self._agents(past).items())[:count])
+        places = {number: AgentNo(place) for place, number in enumerate(agents, 1)}
+        for one in self._chronicle.acts:
+            if one.group == past and one.act.agent in places:
+                yield Again(max(0, one.at_us - began_us), group, places[one.act.agent], one.act)
+        for number, agent in agents.items():
+            for process in agent.processes:
+                yield Again(process.from_us - began_us, group, places[number])
+                if process.is_orderly:
+                    left_us = process.to_us if process.leaving_us == OPEN else process.leaving_us
+                    yield Again(left_us - began_us, group, places[number], leaves=True)
 
     def _outages(self, group: GroupNo, tree: Tree) -> Iterator[Tree]:
-        """When the agents that are still there were down."""
+        """When the agents that are still there were down, but for those that left in good order: they leave again."""
         began_us, ended_us = self._chronicle.began_us, self._chronicle.ended_us
-        for number, agent in enumerate(self._agents(group)[: len(tree["agents"])], 1):
-            since_us = began_us
+        for number, agent in enumerate(list(self._agents(group).values())[: len(tree["agents"])], 1):
+            since_us, is_orderly = began_us, False
             for process in agent.processes:
-                yield from _outage(f"{_group_name(group)}/{number}", since_us, process.from_us, began_us, self.run_s)
+                if not is_orderly:
+                    name = f"{_group_name(group)}/{number}"
+                    yield from _outage(name, since_us, process.from_us, began_us, self.run_s)
                 since_us = ended_us if process.to_us == OPEN else process.to_us
-            if since_us < ended_us:
+                is_orderly = process.is_orderly
+            if since_us < ended_us and not is_orderly:
                 back_us = ended_us + round(FINISH_S * SECOND_US)
                 yield from _outage(f"{_group_name(group)}/{number}", since_us, back_us, began_us, self.run_s)
 
@@ -291,6 +313,7 @@ class PastWorkload(Workload):
             load.durations, load.failures, load.patience, load.streams, load.labels,
             load.run_timeout_us, load.deadline_us,
         )  # fmt: skip
+        made.is_shared = any(job.fairness for job in past)
         ran_us = [job.ran_us for job in past if job.ran_us != OPEN]
         made.past, made.median_us = past, round(statistics.median(ran_us)) if ran_us else 1
         return made
@@ -303,6 +326,10 @@ class PastWorkload(Workload):
         job = SimJob(self, self.drawn, arrived_us, duration_us)
         job.start_within_us = past.start_within_us
         return job
+
+    def fairness_of(self, job: SimJob) -> str:
+        """The key that the job had."""
+        return self.past[job.number - 1].fairness
 
     def fails(self, job: SimJob, attempt: int) -> bool:
         """Whether this attempt of the job fails: the first ones do, as often as it failed, and a hopeless job's all."""

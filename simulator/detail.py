@@ -20,7 +20,7 @@ class Detailed(Protocol):
     @property
     def timeline(self) -> Mapping[str, list[float]]: ...
     @property
-    def at_most(self) -> Mapping[str, dict[float, list[int]]]: ...
+    def tallies(self) -> Mapping[str, list[list[float]]]: ...
     @property
     def windows(self) -> Mapping[str, list[float | None]]: ...
     @property
@@ -33,7 +33,7 @@ class Detail:
 
     phases: list[Phase] = field(default_factory=list)
     timeline: dict[str, list[float]] = field(default_factory=dict)
-    at_most: dict[str, dict[float, list[int]]] = field(default_factory=dict)
+    tallies: dict[str, list[list[float]]] = field(default_factory=dict)
     windows: dict[str, list[float | None]] = field(default_factory=dict)
     shares: dict[str, Shares] = field(default_factory=dict)
     samples: dict[str, Sparse] = field(default_factory=dict)
@@ -44,4 +44,4 @@ def detail_of(run: object) -> Detail | None:
     if not isinstance(run, Detailed):
         return None
     samples = {name: seen.as_sparse() for name, seen in run.samples.items() if seen.count}
-    return Detail(list(run.phases), dict(run.timeline), dict(run.at_most), dict(run.windows), dict(run.shares), samples)
+    return Detail(list(run.phases), dict(run.timeline), dict(run.tallies), dict(run.windows), dict(run.shares), samples)

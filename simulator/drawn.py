@@ -1,6 +1,6 @@
 """What was drawn for one replication, before anybody answered it, and what its laws say of it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import exp, log
@@ -65,6 +65,8 @@ class Control:
     measure: Callable[[Drawn], Mapping[str, float]]
     variances: Mapping[str, float] = field(default_factory=dict)
     """Their variances over replications, where these are known."""
+    limits_s: Sequence[float] = ()
+    """Latencies that `neighbours.SHARES` of the jobs of a neighbour exceed: where a quantile is looked for."""
 
 
 # --- what the laws say ----------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ stamped and answered at the edge, without a turn. At `exact` a turn costs no tim
 """
 
 import itertools
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -128,8 +127,7 @@ class Driver:
             self._batcher.add(fleet.no, self._new_dispatcher(fleet))
 
     def _new_dispatcher(self, fleet: Fleet) -> Dispatcher:
-        rng = self._streams.generator(Stream.DISPATCHER, fleet.no)
-        return Dispatcher(fleet.no, fleet.policy, self.epoch, random.Random(int(rng.integers(1 << 62)) + self.epoch))
+        return Dispatcher(fleet.no, fleet.policy, self.epoch, self._streams.chance(fleet.no, self.epoch))
 
     # --- what comes in ----------------------------------------------------------------------------------------------
 
@@ -162,7 +160,7 @@ class Driver:
             identity,
             load.labels,
             work.level,
-            f"customer-{job.number % work.customers}" if work.customers > 1 else "",
+            load.fairness_of(job) if load.is_shared else "",
             schedule_to_start_us=job.start_within_us,
             run_timeout_us=load.run_timeout_us,
             total_timeout_us=load.deadline_us,

@@ -5,10 +5,11 @@ compared day by day. Results are filed as they come: what was interrupted goes o
 what there is and says that it is partial.
 """
 
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from math import nan
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -16,8 +17,11 @@ from broker.errors import MeshError
 from simulator.backends import Backend, Serial
 from simulator.cache import ResultCache, key_of
 from simulator.detail import Detail, detail_of
+from simulator.measured import measured
 from simulator.objectives import Judgement, Objective, check_names, undecided
 from simulator.statistics import LEVEL, Growth, Interval, StoppingRule, growth_of, interval
+
+Given = TypeVar("Given")
 
 ROUND_OF_UNKNOWN: Final = 2
 """Replications in the first round: enough to see that a name is wrong."""
@@ -143,8 +147,8 @@ class Series:
         return [outcome.figures[figure] for outcome in self.outcomes]
 
     def interval(self, figure: str, level: float = LEVEL) -> Interval:
-        """The interval of a figure, stable or not."""
-        return interval(self.values(figure), level)
+        """The interval of a figure over the replications that measured it, stable or not."""
+        return interval_of(figure, [outcome.figures for outcome in self.outcomes], level)
 
     def intervals(self, level: float = LEVEL) -> dict[str, Interval]:
         """The interval of every figure that all replications have.
@@ -165,7 +169,8 @@ class Series:
         """
         self.refuse_unstable()
         check_names(objectives, self.outcomes[0].figures)
-        found = [objective.judge(self.values(objective.figure), level) for objective in objectives]
+        runs = [outcome.figures for outcome in self.outcomes]
+        found = [objective.judge(measured(objective.figure, runs), level) for objective in objectives]
         return found if self.has_settled else undecided(found)
 
     def refuse_unstable(self) -> None:
@@ -173,6 +178,12 @@ class Series:
         growth = self.growth
         if growth.is_unstable:
             raise UnstableError(str(growth))
+
+
+def interval_of(figure: str, runs: Sequence[Mapping[str, float]], level: float = LEVEL) -> Interval:
+    """The interval of a figure over the runs that measured it; where none did it is of no number, and its `n` is 0."""
+    values = measured(figure, runs)
+    return interval(values, level) if values else Interval(nan, nan, 0, level)
 
 
 def _growth(outcomes: Sequence[Outcome]) -> Growth:
@@ -191,6 +202,17 @@ def _play(task: _Task) -> Outcome:
     run = task.simulate(question.scenario, seed=question.seed, replication=task.replication, changes=question.changes)
     detail = detail_of(run) if task.in_depth else None
     return Outcome(run.digest, dict(run.figures), run.jobs, run.simulated_s, run.growth_per_s, detail)
+
+
+@contextmanager
+def _ending(generator: Generator[Given, None, None]) -> Iterator[Generator[Given, None, None]]:
+    """Close it in the end. Ctrl-C is told to it wherever it came, so that it stops what it has begun."""
+    with closing(generator):
+        try:
+            yield generator
+        except KeyboardInterrupt as interrupt:
+            generator.throw(interrupt)
+            raise
 
 
 Progress = Callable[[int, int], None]
@@ -236,7 +258,7 @@ class Laboratory:
         try:
             while not self._is_over(plan, outcomes):
                 wanted = range(len(outcomes), len(outcomes) + plan.next_round(len(outcomes), self._backend.at_once))
-                with closing(self._round(question, wanted)) as results:
+                with _ending(self._round(question, wanted)) as results:
                     for outcome, was_cached in results:
                         if not outcomes:
                             check_names(plan.objectives, outcome.figures)
@@ -263,7 +285,7 @@ class Laboratory:
         known = {number: found for number in wanted if (found := self._known(question, number)) is not None}
         missing = [number for number in wanted if number not in known]
         tasks = [_Task(self._simulate, question, number, self._in_depth) for number in missing]
-        with closing(self._backend.play(_play, tasks)) as played:
+        with _ending(self._backend.play(_play, tasks)) as played:
             for number in wanted:
                 if number in known:
                     yield known[number], True

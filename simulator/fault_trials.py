@@ -96,7 +96,7 @@ def _outage(name: str, text: str) -> Trial:
         "drain_mean_s": Mean("backlog.drain"),
         "drain_sd_s": ExplainedDeviation("backlog.drain"),
     }
-    return Trial(scenario, figures, uses_controls=True, at_least=16)
+    return Trial(scenario, figures, uses_controls=True, at_least=6)
 
 
 def _detection(name: str, text: str) -> Trial:
@@ -156,7 +156,7 @@ def _zones(name: str, text: str) -> Sequence[Trial]:
         scenario = scenario_of(
             name, agents=agents, work=None, run_s=500 * whole, settle_s=5 * whole, group={"need": need}, faults=faults
         )
-        return Trial(scenario, {figure: Mean(f"{GROUP}.availability")}, at_least=20, at_most=10_000)
+        return Trial(scenario, {figure: Mean(f"{GROUP}.availability")}, uses_controls=True, at_most=10_000)
 
     return trial("availability", [agent_fault, zone_fault]), trial("without_zone_faults", [agent_fault])
 
@@ -183,7 +183,7 @@ def _upgrade(name: str, text: str) -> Trial:
         "backlog_end": Mean("backlog.peak"),
         "drain_s": Mean("backlog.drain"),
     }
-    return Trial(scenario, figures, uses_controls=True, at_most=1_000)
+    return Trial(scenario, figures, uses_controls=True, at_least=6, at_most=1_000)
 
 
 def _false_drop(name: str, text: str) -> Trial:

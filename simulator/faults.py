@@ -93,10 +93,10 @@ class Faults:
     def _hang(self, incident: incidents.Hang, _: int) -> Course:
         agents = self._agents(incident.hang)
         for agent in agents:
-            agent.freeze()
+            agent.get_stuck() if incident.beats else agent.freeze()
         yield self._pause(incident.for_)
         for agent in agents:
-            agent.thaw()
+            agent.get_loose() if incident.beats else agent.thaw()
 
     def _slow(self, incident: incidents.Slow, _: int) -> Course:
         agents = self._agents(incident.slow)
@@ -288,12 +288,10 @@ class Faults:
         streams, clock = self._site.streams, self._site.clock
         works = streams.times_us(incident.mttf, Stream.FAULTS, entity << 1)
         repairs = streams.times_us(incident.mttr, Stream.FAULTS, entity << 1 | 1)
-        is_hang = incident.random == "hang"
-        silent = incident.silent or incident.random == "zone-down"
         while True:
             yield clock.timeout(next(works))
             for agent in agents:
-                agent.freeze() if is_hang else agent.crash(silent=silent)
+                _break(agent, incident)
             if crews is None:
                 yield clock.timeout(next(repairs))
             else:
@@ -301,4 +299,22 @@ class Faults:
                     yield turn
                     yield clock.timeout(next(repairs))
             for agent in agents:
-                agent.thaw() if is_hang else agent.repair()
+                _mend(agent, incident)
+
+
+def _break(agent: SimAgent, incident: incidents.Random) -> None:
+    if incident.random != "hang":
+        agent.crash(silent=incident.silent or incident.random == "zone-down")
+    elif incident.beats:
+        agent.get_stuck()
+    else:
+        agent.freeze()
+
+
+def _mend(agent: SimAgent, incident: incidents.Random) -> None:
+    if incident.random != "hang":
+        agent.repair()
+    elif incident.beats:
+        agent.get_loose()
+    else:
+        agent.thaw()

@@ -87,11 +87,13 @@ class Histogram:
         return min(self.most, max(self.least, low * (1 + WIDTH * part)))
 
     def share_above(self, value: float) -> float:
-        """The share of values above this one, to within a bucket."""
+        """The share of values above this one, interpolated inside its bucket; 0 when there is none."""
         if not self.count:
             return 0.0
-        number = int(np.clip(np.floor(log(max(value, LEAST_S) / LEAST_S) / _STEP) + 1, 0, BUCKETS - 1))
-        return int(self.counts[number + 1 :].sum()) / self.count
+        (number,) = buckets_of(np.asarray([max(value, LEAST_S / 2)])).tolist()
+        low = LEAST_S * (1 + WIDTH) ** (number - 1)
+        part = min(1.0, max(0.0, (value / low - 1) / WIDTH)) if number else 1.0
+        return (int(self.counts[number + 1 :].sum()) + (1 - part) * int(self.counts[number])) / self.count
 
     def as_sparse(self) -> "Sparse":
         """What a document keeps of it: the buckets that are not empty."""

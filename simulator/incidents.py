@@ -50,10 +50,15 @@ class ZoneDown(Scripted):
 
 
 class Hang(Scripted):
-    """Agents stand still and stay connected: they neither run, beat nor read."""
+    """Agents stand still and stay connected: they neither run, beat nor read.
+
+    With `beats` it is their jobs alone that stand still: agents beat, read and take what they are given as if all were
+    well, but nothing makes progress, nor stops when it is told to. Only limits of time find that out.
+    """
 
     hang: Agents
     for_: Seconds
+    beats: bool = False
 
 
 class Drain(Scripted):
@@ -191,7 +196,7 @@ class HeartbeatLoss(Scripted):
 class Random(Model):
     """Goes on by chance: each of the agents (or zones) works for `mttf`, is gone for `mttr`, works again.
 
-    With `crews` only so many are repaired at the same time, in the order in which they broke.
+    With `crews` only so many are repaired at the same time, in the order in which they broke; `beats` as in `hang`.
     """
 
     random: Literal["crash", "hang", "zone-down"]
@@ -200,6 +205,7 @@ class Random(Model):
     mttr: MeanLaw
     crews: Count | None = None
     silent: bool = False
+    beats: bool = False
 
     @model_validator(mode="after")
     def _works_at_all(self) -> Self:
@@ -207,6 +213,8 @@ class Random(Model):
 
         if mean_s(self.mttf) <= 0:
             raise ValueError("`mttf` must be above 0: what fails at once again never works")
+        if self.beats and self.random != "hang":
+            raise ValueError(f"`beats` is for `random: hang`: nobody beats in a {self.random}")
         return self
 
 

@@ -136,6 +136,51 @@ def waits_in_order(at_s: Floats, work_s: Floats, levels: npt.NDArray[np.int64], 
     return waits
 
 
+# --- many servers, durations of two kinds -----------------------------------------------------------------------------
+
+
+def mixed_wait_s(servers: int, rate: float, share: float, mean_s: float, other_s: float) -> float:
+    """The mean wait where a `share` of the jobs is exponential with one mean, the others with another: M/H2/c.
+
+    A level is how many jobs there are, a phase how many of those in service are of the first kind.
+    """
+    fast, slow, phases = 1 / mean_s, 1 / other_s, servers + 1
+    first = np.arange(float(phases))
+    leave, others = first * fast, (servers - first) * slow
+    down = np.diag(leave * share + others * (1 - share)) + np.diag(leave[1:] * (1 - share), -1)
+    down += np.diag(others[:-1] * share, 1)
+    stay = np.diag(-(rate + leave + others))
+    ratio: Floats = np.zeros((phases, phases))
+    for _ in range(ROUNDS_MAX):
+        better = np.asarray(-rate * np.linalg.inv(stay + ratio @ down), np.float64)
+        if float(np.abs(better - ratio).max()) < 1e-13:
+            break
+        ratio = better
+    full = _full_levels(servers, rate, share, (fast, slow), stay + ratio @ down)
+    rest = np.linalg.inv(np.eye(phases) - ratio)
+    below, whole = full[:-phases].sum(), full[-phases:] @ rest @ np.ones(phases)
+    return float(full[-phases:] @ ratio @ rest @ rest @ np.ones(phases) / (below + whole)) / rate
+
+
+def _full_levels(servers: int, rate: float, share: float, rates: tuple[float, float], last: Floats) -> Floats:
+    """The shares of levels 0 to `servers`, but for a factor; `last` is what the highest does to itself."""
+    states = [(jobs, first) for jobs in range(servers + 1) for first in range(jobs + 1)]
+    places = {state: place for place, state in enumerate(states)}
+    turn = np.zeros((len(places), len(places)))
+    for (jobs, first), place in places.items():
+        if jobs < servers:
+            turn[place, places[jobs + 1, first + 1]] += rate * share
+            turn[place, places[jobs + 1, first]] += rate * (1 - share)
+        if jobs and first:
+            turn[place, places[jobs - 1, first - 1]] += first * rates[0]
+        if jobs > first:
+            turn[place, places[jobs - 1, first]] += (jobs - first) * rates[1]
+        turn[place, place] -= rate + first * rates[0] + (jobs - first) * rates[1]
+    turn[-servers - 1 :, -servers - 1 :] = last
+    system = np.vstack([turn.T, np.ones(len(places))])
+    return np.asarray(np.linalg.lstsq(system, np.append(np.zeros(len(places)), 1.0), rcond=None)[0])
+
+
 # --- one queue for each agent, served in turn -----------------------------------------------------------------------
 
 
@@ -165,9 +210,15 @@ def _sigma(agents: int, rate: float, mean_s: float) -> float:
 
 def waits_in_turn(at_s: Floats, work_s: Floats, agents: int) -> Floats:
     """The wait of each job when job k goes to agent k modulo `agents`."""
+    return waits_apart(at_s, work_s, np.arange(len(at_s)) % agents, agents)
+
+
+def waits_apart(at_s: Floats, work_s: Floats, places: npt.NDArray[np.int64], agents: int) -> Floats:
+    """The wait of each job when it goes to the agent at its place, who has a queue of its own."""
     waits = np.empty(len(at_s))
-    for first in range(agents):
-        waits[first::agents] = waits_of(at_s[first::agents], work_s[first::agents])
+    for place in range(agents):
+        mine = places == place
+        waits[mine] = waits_of(at_s[mine], work_s[mine])
     return waits
 
 

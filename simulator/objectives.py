@@ -9,10 +9,11 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum, StrEnum
-from math import isfinite
+from math import isfinite, nan
 from typing import Final
 
 from broker.errors import ConfigError
+from simulator.measured import unit_of
 from simulator.statistics import LEVEL, Interval, interval
 from simulator.units import SECONDS, nearest
 
@@ -72,7 +73,9 @@ class Objective:
     unit: str = ""
 
     def judge(self, values: Sequence[float], level: float = LEVEL) -> "Judgement":
-        """Hold the figure's values, one for each replication, against the bound."""
+        """Hold the values of the figure, one for each replication that measured it, against the bound."""
+        if not values:
+            return Judgement(self, Interval(nan, nan, 0, level), Verdict.NOT_PRECISE)
         seen = interval(values, level)
         holds = RELATIONS[self.relation]
         if self.relation == "==":
@@ -127,6 +130,9 @@ class Judgement:
     def fact(self) -> str:
         """What was seen beside what was asked."""
         objective, seen = self.objective, self.seen
+        if not seen.n:
+            asked = objective.text.removeprefix(objective.figure).strip()
+            return f"{objective.figure} was not measured: it never happened, asked {asked}"
         words = f"{objective.figure} is {objective.shown(seen.mean)}"
         if not isfinite(seen.mean) and {"latency", "wait"} & set(objective.figure.split(".")):
             words += " (some jobs were not over when the run was)"
@@ -165,6 +171,8 @@ def parse(text: str) -> Objective:
     unit = found["unit"]
     if unit not in UNITS:
         raise ObjectiveError(f"objective {text!r}: unit `{unit}` is not known; {nearest(unit, UNITS)}")
+    if unit not in SECONDS and unit_of(found["figure"]) == "s" and float(found["number"]):
+        raise ObjectiveError(f"objective {text!r}: this is a time; its bound has a unit, such as {found['number']} s")
     bound = float(found["number"]) * UNITS[unit]
     return Objective(" ".join(text.split()), found["figure"], found["relation"], bound, unit)
 

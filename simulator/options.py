@@ -29,6 +29,8 @@ class Metrics:
 
     openmetrics: Path | None = None
     """OpenMetrics text with the broker's metric names, for `promtool tsdb create-blocks-from openmetrics`."""
+    every_replication: Annotated[bool, Parameter(negative="")] = False
+    """All replications instead of the first, each under a label `replication`: not for the broker's dashboards."""
     begin: datetime = datetime(2001, 1, 1, tzinfo=UTC)
     """When the run began, such as 2026-11-21T12:00:00Z; Monday, 1 January 2001 without it."""
 

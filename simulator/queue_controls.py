@@ -8,21 +8,26 @@ from itertools import accumulate, chain, cycle, takewhile
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from simulator import neighbours
 from simulator.agents import ENTITY
 from simulator.drawn import Control, Drawn, Floats, Moments, moments_of, rate_of, servers_of
 from simulator.incidents import HeartbeatLoss, Random
 from simulator.laws import Batch, Diurnal
-from simulator.scenario import Scenario, Work
-from simulator.streams import SECOND_US, Stream
+from simulator.scenario import Group, Scenario, Work
+from simulator.streams import SECOND_US, Stream, two_kinds
 
 FASTER: Final = 1.01
 """How much faster the servers of a neighbour are. The nearer, the more chance it shares; 1 would be the case itself."""
 LIKELIER: Final = 1.01
 """How much more often a heartbeat is lost in the neighbour."""
-SLOWER: Final = 1.02
-"""How much longer jobs take in the neighbour of servers without end."""
+FEWER: Final = 0.99
+"""What share of the jobs the neighbour has that is given to agents at random."""
+SLOWER: Final = 1.01
+"""How much longer the jobs of the neighbour are that begin again with each failure."""
+LONGER: Final = 1.001
+"""How much longer jobs take in the neighbour of servers without end. Its phase is wanted to a thousandth of a turn."""
 
 
 def queues(scenario: Scenario) -> Iterator[Control]:
@@ -37,8 +42,38 @@ def queues(scenario: Scenario) -> Iterator[Control]:
     else:
         moments = [one for work in scenario.work.values() if (one := moments_of(work)) is not None]
         if len(moments) == len(scenario.work) and sum(one.rate * one.first for one in moments) < servers_of(scenario):
-            yield _one_server(scenario, moments)
+            if not _is_sampled(next(iter(scenario.groups.values()))):
+                yield _one_server(scenario, moments)
             yield from _exponential_queue(scenario)
+            yield from _mixed_queue(scenario)
+
+
+def _is_sampled(group: Group) -> bool:
+    """Whether each job goes to the queue of an agent that is drawn: one queue for all says nothing about those."""
+    return any(pool.prefetch for pool in group.agents) and (
+        group.policy == "random" or group.policy.startswith("power")
+    )
+
+
+def chances(scenario: Scenario) -> Iterator[Control]:
+    """How uneven it would be to give nearly as many jobs, with the same luck, to any of the agents."""
+    if len(scenario.work) != 1 or len(scenario.groups) != 1 or scenario.faults or scenario.horizon.settle:
+        return
+    (work,), (group,) = scenario.work.values(), scenario.groups.values()
+    agents, jobs = sum(pool.count for pool in group.agents), int(FEWER * (work.arrivals.even or 0.0) * scenario.end_s)
+    if group.policy != "random" or not jobs:
+        return
+
+    def measure(drawn: Drawn) -> dict[str, float]:
+        return {"neighbour.variance": float(np.bincount(_places(drawn, jobs, agents), minlength=agents).var())}
+
+    yield Control({"neighbour.variance": jobs * (agents - 1) / agents**2}, measure)
+
+
+def _places(drawn: Drawn, jobs: int, agents: int) -> npt.NDArray[np.int64]:
+    """Which agent would get each job, were it for the luck of the dispatcher alone."""
+    chance = drawn.streams.chance(1, epoch=1)
+    return np.fromiter((chance.random() * agents for _ in range(jobs)), np.float64, jobs).astype(np.int64)
 
 
 def _one_server(scenario: Scenario, moments: Sequence[Moments]) -> Control:
@@ -78,13 +113,38 @@ def _exponential_queue(scenario: Scenario) -> Iterator[Control]:
     if not any(pool.prefetch for pool in group.agents):
         limits = neighbours.tail_limits_s(servers, sum(rates), mean)
         should = neighbours.many_servers(servers, sum(rates), mean)
-        yield _neighbour(should, limits, lambda at, work: neighbours.waits_at(at, work, servers))
+        yield _neighbour(should, limits, lambda at, work, _: neighbours.waits_at(at, work, servers))
         if len({work.level for work in works}) == len(works) > 1:
             yield _levels(scenario, servers, mean)
     elif group.policy == "round-robin":
         limits = neighbours.in_turn_limits_s(servers, sum(rates), mean)
         should = neighbours.in_turn(servers, sum(rates), mean)
-        yield _neighbour(should, limits, lambda at, work: neighbours.waits_in_turn(at, work, servers))
+        yield _neighbour(should, limits, lambda at, work, _: neighbours.waits_in_turn(at, work, servers))
+    elif group.policy == "random":
+        limits = neighbours.tail_limits_s(1, sum(rates) / servers, mean)
+        should = neighbours.many_servers(1, sum(rates) / servers, mean)
+        yield _neighbour(
+            should,
+            limits,
+            lambda at, work, drawn: neighbours.waits_apart(at, work, _places(drawn, len(at), servers), servers),
+        )
+
+
+def _mixed_queue(scenario: Scenario) -> Iterator[Control]:
+    """Where durations are hyperexponential: the same servers, a little faster."""
+    (work, *others), (group,) = scenario.work.values(), scenario.groups.values()
+    law, rate, servers = work.duration.hyperexponential, work.arrivals.poisson, servers_of(scenario)
+    if others or law is None or rate is None or any(pool.prefetch or pool.speed != 1 for pool in group.agents):
+        return
+    share, means = two_kinds(law)
+    should = neighbours.mixed_wait_s(servers, rate, share, means[0] / FASTER, means[1] / FASTER)
+
+    def measure(drawn: Drawn) -> dict[str, float]:
+        at_s, work_s = drawn.all
+        waits = neighbours.waits_at(at_s, work_s / FASTER, servers)
+        return {"neighbour.wait": float(drawn.kept(waits, at_s).mean())}
+
+    yield Control({"neighbour.wait": should}, measure)
 
 
 def _batches(batch: Batch, servers: int, mean: float) -> Control:
@@ -97,15 +157,15 @@ def _batches(batch: Batch, servers: int, mean: float) -> Control:
 
 
 def _neighbour(
-    should: neighbours.Seen, limits_s: Sequence[float], waits: Callable[[Floats, Floats], Floats]
+    should: neighbours.Seen, limits_s: Sequence[float], waits: Callable[[Floats, Floats, Drawn], Floats]
 ) -> Control:
     def measure(drawn: Drawn) -> dict[str, float]:
         at_s, work_s = drawn.all
         work_s = work_s / FASTER
-        found = neighbours.seen_of(drawn.kept(waits(at_s, work_s), at_s), drawn.kept(work_s, at_s), limits_s)
+        found = neighbours.seen_of(drawn.kept(waits(at_s, work_s, drawn), at_s), drawn.kept(work_s, at_s), limits_s)
         return _named_parts(found)
 
-    return Control(_named_parts(should), measure)
+    return Control(_named_parts(should), measure, limits_s=limits_s)
 
 
 def _named_parts(queue: neighbours.Seen) -> dict[str, float]:
@@ -238,10 +298,10 @@ def day(shape: Diurnal, work: Work) -> Iterator[Control]:
     def measure(drawn: Drawn) -> dict[str, float]:
         at_s, work_s = drawn.all
         ticks_s = ticks_of(drawn.scenario)
-        busy = neighbours.busy_at(ticks_s, at_s, work_s * SLOWER)
+        busy = neighbours.busy_at(ticks_s, at_s, work_s * LONGER)
         return _parts_of_day(neighbours.swing_of(ticks_s, busy, shape.period, shape.peak_at))
 
-    should = neighbours.endless(shape.mean, shape.swing, shape.period, mean * SLOWER)
+    should = neighbours.endless(shape.mean, shape.swing, shape.period, mean * LONGER)
     yield Control(_parts_of_day(should), measure)
 
 

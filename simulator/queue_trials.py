@@ -16,6 +16,7 @@ from simulator.trial import (
     Estimate,
     Mean,
     NotExpressedError,
+    Quantile,
     RootMeanSquare,
     Tree,
     Trial,
@@ -29,15 +30,13 @@ WINDOW: Final = 1_000_000
 """Jobs that an agent takes beyond its slots where every agent has a queue of its own."""
 JOBS: Final = 8_000
 """Jobs of a replication."""
-MANY: Final = 400
-"""Replications where each of them is one observation."""
 
 LATENCIES: Final[dict[str, Estimate]] = {
     "wait_mean": Mean(f"{WORK}.wait.mean"),
     "sojourn_mean": Mean(f"{WORK}.latency.mean"),
     "sojourn_p50": Mean(f"{WORK}.latency.p50"),
-    "sojourn_p95": Mean(f"{WORK}.latency.p95"),
-    "sojourn_p99": Mean(f"{WORK}.latency.p99"),
+    "sojourn_p95": Quantile(f"{WORK}.latency.p95", 0.05),
+    "sojourn_p99": Quantile(f"{WORK}.latency.p99", 0.01),
     "utilisation": Mean(f"{GROUP}.utilisation"),
     "throughput": Mean(f"{WORK}.throughput"),
 }
@@ -204,12 +203,13 @@ def _private(policy: str) -> Callable[[str, str], Trial]:
         if policy == "power-of-d" and choices == 1:
             chosen = "random"
         # A queue of one's own forgets as slowly as M/M/1 does; where the shorter of a few is chosen it forgets soon.
-        settle_s = 10 / (1 - load) if chosen.startswith("power") else 5 * _relaxation_s(load, 1.0)
-        run_s = max(JOBS / (agents * load), 100.0 if chosen.startswith("power") else 3 * settle_s)
+        settle_s = 6 / (1 - load) if chosen.startswith("power") else 5 * _relaxation_s(load, 1.0)
+        longest_s = {"power-of-d": 60.0, "random": settle_s}.get(policy, 3 * settle_s)
+        run_s = max(JOBS / (agents * load), longest_s)
         pool = {"count": agents, "slots": 1, "prefetch": WINDOW}
         work = {"arrivals": arrivals(agents * load), "duration": exponential(1.0)}
         scenario = scenario_of(name, agents=pool, work=work, run_s=run_s, settle_s=settle_s, group={"policy": chosen})
-        return Trial(scenario, LATENCIES, uses_controls=True)
+        return Trial(scenario, LATENCIES, uses_controls=True, at_least=6 if agents >= 100 else 10)
 
     return trial
 
@@ -233,7 +233,7 @@ def _diurnal(name: str, text: str) -> Trial:
         "busy_peak": Mean("day.peak"),
         "lag_s": Mean("day.lag"),
     }
-    return Trial(scenario, figures, uses_controls=True)
+    return Trial(scenario, figures, uses_controls=True, at_least=6)
 
 
 def _even(policy: str) -> Callable[[str, str], Trial]:
@@ -257,7 +257,7 @@ def _even(policy: str) -> Callable[[str, str], Trial]:
             "sd": RootMeanSquare(f"{GROUP}.evenness.sd"),
             "max_minus_min": Mean(f"{GROUP}.evenness.spread"),
         }
-        return Trial(scenario, figures, at_most=4_000, at_least=MANY if policy == "random" else 10, at_first=MANY)
+        return Trial(scenario, figures, uses_controls=policy == "random", at_most=4_000, at_first=10)
 
     return trial
 

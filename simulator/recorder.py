@@ -20,6 +20,7 @@ from broker.dispatch.messages import AgentNoticed, Notice, Transition
 from broker.dispatch.model import FINAL_STATES, AgentNo, GroupNo, JobKey, JobState, Link
 from simulator.clock import Clock
 from simulator.fleet import NEVER_US, Fleet
+from simulator.gauges import Tally
 from simulator.histogram import Histogram
 from simulator.levels import Level, Spells
 from simulator.marks import Mark, mark_of
@@ -35,6 +36,9 @@ FOLD: Final = 16_384
 QUANTILES: Final = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
 _CODES: Final = {state: number for number, state in enumerate(JobState)}
 _SUCCEEDED: Final = _CODES[JobState.SUCCEEDED]
+# Of members that are asked for several times a job: through its class each look-up costs 0.1 us up to Python 3.11.
+_ASSIGNED: Final = JobState.ASSIGNED
+_DONE: Final = JobState.SUCCEEDED
 _WAITING: Final = frozenset({JobState.SCHEDULED, JobState.QUEUED, JobState.HELD})
 _LOSSES: Final = frozenset({reasons.AGENT_LOST, "not_listed", "accept_timeout"})
 """Why a job waits again when it is its agent that was lost. All else may happen on an agent that is well, too."""
@@ -63,8 +67,9 @@ class Run:
 
     `samples` are the distributions behind them, to be merged over replications. `timeline` has one list for each
     series, all as long as `timeline["t"]`. `growth_per_s` is the slope of the number of jobs in the system.
-    `windows` has quantiles of latency by window of arrival, `at_most` how many jobs of a work that arrived until the
-    end of each window took at most so many seconds, `shares` what each agent of a group was given.
+    `windows` has quantiles of latency by window of arrival, `shares` what each agent of a group was given. `tallies`
+    are histograms as the broker counts them, by the end of each window (`erp.wait`): for each, how many did not exceed
+    each bound of `broker.series.JOB_SECONDS`, how many there are, and their sum in seconds.
     """
 
     digest: str
@@ -75,7 +80,7 @@ class Run:
     simulated_s: float
     growth_per_s: float
     timeline: dict[str, list[float]]
-    at_most: dict[str, dict[float, list[int]]] = field(default_factory=dict)
+    tallies: dict[str, list[list[float]]] = field(default_factory=dict)
     windows: dict[str, list[float | None]] = field(default_factory=dict)
     shares: dict[str, Shares] = field(default_factory=dict)
 
@@ -93,6 +98,7 @@ class WorkLog:
         self.wait = [Histogram() for _ in range(phases)]
         self.counts: list[dict[str, int]] = [{} for _ in range(phases)]
         self.done = 0  # that ended well inside the window, whenever they arrived
+        self._ended = [0] * len(ENDINGS)  # as they stand there
         self.windows = LatencyWindows(end_us)
 
     def count(self, what: str, phase: int, more: int = 1) -> None:
@@ -105,8 +111,14 @@ class WorkLog:
         (its place in `ENDINGS`), and how often it was assigned.
         """
         self._seen += (arrived_us, latency_us, wait_us, ending, tries)
+        self._ended[ending] += 1
         if len(self._seen) >= 5 * FOLD:
             self.fold()
+
+    def ended(self, state: str) -> int:
+        """How many jobs have ended in this state until now, whenever they arrived."""
+        expired = self._ended[_EXPIRED] if state == JobState.FAILED else 0
+        return self._ended[ENDINGS.index(state)] + expired
 
     def fold(self) -> None:
         """Fold what waits into histograms and counts."""
@@ -150,6 +162,11 @@ class FleetLog:
         self.noticed_us: dict[AgentNo, int] = {}
         self.shares = ShareWindows(self)
         self.spells = Spells(fleet.group.need or 1)
+        self.given = 0
+        self.overlapped = 0
+        self.returns: list[tuple[int, str]] = []
+        """(when, why) jobs of agents went back to wait."""
+        self.waits, self.runs, self.latencies = Tally(), Tally(), Tally()
 
 
 class Recorder:
@@ -240,9 +257,7 @@ class Recorder:
         log, now_us = self.fleets[group], self._clock.now_us
         effects = self._effects
         for notice in notices:
-            if type(notice) is AgentNoticed:
-                self._on_agent(log, notice.agent, notice.link == Link.LIVE, now_us)
-            elif type(notice) is Transition:
+            if type(notice) is Transition:
                 state = notice.to_state
                 effects += (notice.at_us, notice.job_key, notice.attempt << 8 | _CODES[state], notice.agent)
                 waits, waited = state in _WAITING, notice.from_state in _WAITING
@@ -251,38 +266,50 @@ class Recorder:
                     log.waiting.add(now_us, change)
                     if self.waiting is not log.waiting:
                         self.waiting.add(now_us, change)
-                if state is JobState.ASSIGNED:
+                if state is _ASSIGNED:
                     self._on_assigned(log, notice, now_us)
                 elif state in FINAL_STATES:
-                    self._on_final(self.jobs.pop(notice.job_key), notice, now_us)
-                elif waits and notice.reason in _LOSSES and notice.agent in log.lost_us:
+                    self._on_final(log, self.jobs.pop(notice.job_key), notice, now_us)
+                elif waits and notice.attempt and not waited:
                     self._on_returned(log, notice, now_us)
+            elif type(notice) is AgentNoticed:
+                self._on_agent(log, notice.agent, notice.link == Link.LIVE, now_us)
         if len(effects) >= FOLD:
             self._fold_effects()
 
     def _on_assigned(self, log: FleetLog, notice: Transition, now_us: int) -> None:
         job = self.jobs[notice.job_key]
         job.tries += 1
+        log.given += 1
         if job.started_us < 0:
             job.started_us = now_us
+            log.waits.values_us.append(now_us - job.arrived_us)
         if job.lost_us >= 0:
             self.reassign_s.append((now_us - job.lost_us) / SECOND_US)
         if self.begin_us <= now_us < self.end_us:
             log.assigned[notice.agent] = log.assigned.get(notice.agent, 0) + 1
 
     def _on_returned(self, log: FleetLog, notice: Transition, now_us: int) -> None:
-        """It waits again because its agent was lost."""
+        """It waits again, perhaps because its agent was lost."""
+        log.returns.append((now_us, notice.reason))
+        if notice.started_us:
+            log.runs.values_us.append(now_us - notice.started_us)
+        if notice.reason not in _LOSSES or notice.agent not in log.lost_us:
+            return
         job = self.jobs[notice.job_key]
         job.lost_us = log.lost_us[notice.agent]
         self.detect_s.append((log.noticed_us.get(notice.agent, now_us) - job.lost_us) / SECOND_US)
         self.decide_s.append((now_us - job.lost_us) / SECOND_US)
 
-    def _on_final(self, job: SimJob, notice: Transition, now_us: int) -> None:
+    def _on_final(self, log: FleetLog, job: SimJob, notice: Transition, now_us: int) -> None:
         self.finished += 1
+        if notice.started_us:
+            log.runs.values_us.append(now_us - notice.started_us)
         load, arrived_us = self.work[job.work.number], job.arrived_us
         wait_us = job.started_us - arrived_us if job.started_us >= 0 else -1
-        if notice.to_state is JobState.SUCCEEDED:
+        if notice.to_state is _DONE:
             load.add(arrived_us, now_us - arrived_us, wait_us, 0, job.tries)
+            log.latencies.values_us.append(now_us - arrived_us)
             if self.begin_us <= now_us < self.end_us:
                 load.done += 1
             self.wasted_us += job.ran_us - job.last_us
@@ -310,6 +337,7 @@ class Recorder:
         now_us = self._clock.now_us
         if job.running:
             self.overlapped += 1
+            self.fleets[job.work.group].overlapped += 1
         job.running += 1
         if job.lost_us >= 0:
             self.restart_s.append((now_us - job.lost_us) / SECOND_US)
@@ -411,6 +439,8 @@ class Recorder:
         """A window of the pictures ends now."""
         for log in self.fleets.values():
             log.shares.look(self._clock.now_us)
+            for tally in (log.waits, log.runs, log.latencies):
+                tally.look()
 
     def slots_us_until(self, agent: "SimAgent", now_us: int) -> int:
         """Slots of an agent times how long its processes were there inside the window, until now."""

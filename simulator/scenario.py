@@ -261,7 +261,9 @@ class Scenario(Model):
         try:
             return Scenario.model_validate(tree)
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            from simulator.scenario_file import words_of  # it knows scenarios
+
+            wrong = "; ".join(f"{'.'.join(map(str, one['loc']))}: {words_of(one)}" for one in error.errors())
             raise ChangeError(f"{', '.join(f'{path}={value}' for path, value in changes.items())}: {wrong}") from error
 
     def resolved(self) -> dict[str, Any]:

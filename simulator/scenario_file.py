@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from io import StringIO
 from pathlib import Path
@@ -45,7 +45,8 @@ def load(path: Path) -> Scenario:
             raise ScenarioError(f"{path}: more than {BYTES_MAX} bytes; this is no scenario")
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ScenarioError(f"{path}: cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
+        raise ScenarioError(f"{path}: cannot be read: {why}") from error
     return parse(text, str(path), path.parent)
 
 
@@ -183,20 +184,29 @@ def _plain(node: Any, budget: _Budget, depth: int = 0) -> Any:
 
 def _line_of(name: str, tree: Any, error: dict[str, Any]) -> str:
     """`file:line: what is wrong`."""
-    path, message = list(error["loc"]), str(error["msg"]).removeprefix("Value error, ")
+    path, message = list(error["loc"]), words_of(error)
     of = _OF.match(message)
     if of is not None and not path:
         of_name = ["work", of["work"]] if of["work"] else ["groups", of["group"]]
         path = ["faults", int(of["fault"]) - 1] if of["fault"] else of_name
     where = ".".join(str(step) for step, _ in _walk(tree, path))
-    if error["type"] == "extra_forbidden":
-        message = f"unknown key `{path[-1]}`; {nearest(str(path[-1]), _keys_at(path[:-1]))}"
-    elif error["type"] == "missing":
-        message = f"`{path[-1]}` is missing"
     line = 1
     for _, at in _walk(tree, path):
         line = at
     return f"{name}:{line}: {where + ': ' if where else ''}{message}"
+
+
+def words_of(error: Mapping[str, Any]) -> str:
+    """What is wrong with a value, without its place."""
+    path = error["loc"]
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown key `{path[-1]}`; {nearest(str(path[-1]), _keys_at(path[:-1]))}"
+        case "missing":
+            return f"`{path[-1]}` is missing"
+        case "literal_error":
+            return f"`{error['input']}` is not known here; it is {error['ctx']['expected']}"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _walk(tree: Any, path: Sequence[_Step]) -> Iterator[tuple[_Step, int]]:

@@ -1,7 +1,7 @@
 """What `mesh-sim run` says to people: a table of figures, whole and by phase, then the objectives and the verdict."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from math import isfinite
+from math import isfinite, isnan
 from typing import Final, NamedTuple
 
 from ruamel.yaml import YAML
@@ -39,8 +39,10 @@ def table(answer: Answer) -> Iterator[str]:
     """The whole answer as text, the verdict last."""
     scenario, n = answer.scenario, len(answer.series.outcomes)
     runs = "1 replication" if n == 1 else f"{n} replications"
+    settle_s = scenario.horizon.settle
+    settling = f" with the {duration_text(settle_s)} of settling that no figure counts" if settle_s else ""
     yield (
-        f"{scenario.name}: {runs} of {duration_text(scenario.end_s)}, {answer.series.jobs} jobs, "
+        f"{scenario.name}: {runs} of {duration_text(scenario.end_s)}, {answer.series.jobs} jobs{settling}, "
         f"seed {answer.series.question.seed}, digest {answer.digest}"
     )
     if answer.figures:
@@ -142,15 +144,15 @@ _FAILOVER: Final = (
 
 def with_half_width(seen: Interval, unit: str) -> str:
     """A figure with half the width of its interval."""
-    if seen.n == 1 or not isfinite(seen.half_width) or seen.half_width <= 5e-5 * abs(seen.mean):
+    if seen.n <= 1 or not isfinite(seen.half_width) or seen.half_width <= 5e-5 * abs(seen.mean):
         return shown(seen.mean, unit)
     return f"{shown(seen.mean, unit)} ± {shown(seen.half_width, unit, digits=2)}"
 
 
 def shown(value: float, unit: str = "", digits: int = 4) -> str:
-    """A value for people: `s`, `%`, `/s` or a plain number."""
+    """A value for people: `s`, `%`, `/s` or a plain number. What is no number was not measured."""
     if not isfinite(value):
-        return "never" if unit == "s" else "-"
+        return "never" if unit == "s" and not isnan(value) else "-"
     if unit == "s":
         return _time(value, digits)
     if unit == "%":

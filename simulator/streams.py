@@ -5,6 +5,7 @@ Agent 18 changes nothing for agents 1 to 17, another policy or fleet sees the sa
 replications share nothing. Numbers are drawn in blocks: one call of numpy for thousands of them.
 """
 
+import random
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from itertools import chain, repeat
@@ -14,7 +15,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from simulator.laws import Law
+from simulator.laws import HyperExponential, Law
 
 BLOCK: Final = 4_096
 BLOCK_FIRST: Final = 64
@@ -60,6 +61,10 @@ class Streams:
     def uniform(self, stream: Stream, entity: int = 0) -> Iterator[float]:
         """Numbers in [0, 1)."""
         return _blocks(self.generator(stream, entity).random)
+
+    def chance(self, group: int, epoch: int) -> random.Random:
+        """What the dispatcher of a group draws from, under the broker of this epoch."""
+        return random.Random(int(self.generator(Stream.DISPATCHER, group).integers(1 << 62)) + epoch)
 
     def times_us(self, law: Law, stream: Stream, entity: int = 0) -> Iterator[int]:
         """Durations after the law, in whole microseconds."""
@@ -145,12 +150,15 @@ def _pareto(law: Law, rng: np.random.Generator) -> Callable[[int], Floats]:
     return lambda size: np.minimum(least * (1.0 - rng.random(size)) ** power, most)
 
 
+def two_kinds(law: HyperExponential) -> tuple[float, tuple[float, float]]:
+    """(share of the first kind, mean of each) of balanced means: each branch carries half of the work (Whitt 1982)."""
+    first = (1 + sqrt((law.scv - 1) / (law.scv + 1))) / 2
+    return first, (law.mean / (2 * first), law.mean / (2 * (1 - first)))
+
+
 def _hyperexponential(law: Law, rng: np.random.Generator) -> Callable[[int], Floats]:
-    """Balanced means: each branch carries half of the work (Whitt 1982)."""
-    given = law.hyperexponential
-    assert given is not None
-    first = (1 + sqrt((given.scv - 1) / (given.scv + 1))) / 2
-    means = (given.mean / (2 * first), given.mean / (2 * (1 - first)))
+    assert law.hyperexponential is not None
+    first, means = two_kinds(law.hyperexponential)
 
     def draw(size: int) -> Floats:
         branch = rng.random(size) < first

@@ -1,14 +1,13 @@
 """From what was recorded to the figures of a run, under the names that objectives use."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import TypeVar
 
 import numpy as np
 
-from broker.series import JOB_SECONDS
 from simulator.histogram import Histogram
 from simulator.levels import Level, Span
 from simulator.marks import Mark
@@ -95,8 +94,8 @@ def summarize(
         jobs=recorder.arrivals,
         simulated_s=plan.end_us / SECOND_US,
         growth_per_s=_growth(timeline, plan),
-        timeline=timeline,
-        at_most={load.name: recorder.work[load.number].windows.at_most((*JOB_SECONDS, float("inf"))) for load in loads},
+        timeline=timeline | dict(_returns(recorder, timeline["t"])),
+        tallies=dict(_tallies(recorder)),
         windows={
             f"{load.name}.latency.{label}": recorder.work[load.number].windows.quantile(QUANTILES[label])
             for load in loads
@@ -104,6 +103,23 @@ def summarize(
         },
         shares={name: seen for name, seen in shares.items() if seen is not None},
     )
+
+
+def _tallies(recorder: Recorder) -> Iterator[tuple[str, list[list[float]]]]:
+    """The histograms of each group: a row for each window, the sum last."""
+    for log in recorder.fleets.values():
+        for kind, tally in (("wait", log.waits), ("run", log.runs), ("latency", log.latencies)):
+            rows = zip(tally.counts, tally.sums_s, strict=True)
+            yield f"{log.fleet.name}.{kind}", [[*counts, total] for counts, total in rows]
+
+
+def _returns(recorder: Recorder, at_s: Sequence[float]) -> Iterator[tuple[str, list[float]]]:
+    """How many jobs of each group had gone back to wait by the points of the timeline, for each reason."""
+    for log in recorder.fleets.values():
+        for reason in sorted({reason for _, reason in log.returns}):
+            when = np.asarray([at_us for at_us, why in log.returns if why == reason]) / SECOND_US
+            counts = np.searchsorted(when, np.asarray(at_s), "right")
+            yield f"{log.fleet.name}.returned.{reason}", counts.astype(np.float64).tolist()
 
 
 def latency_figures(name: str, seen: Histogram, never: int = 0) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from math import sqrt
+from math import inf, log, sqrt
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -59,6 +59,11 @@ TWINS: Final = {
     "latency.p95": "neighbour.tail.p95",
     "latency.p99": "neighbour.tail.p99",
     "backlog.mean": "neighbour.wait",
+    "day.mean": "day.mean",
+    "day.peak": "day.peak",
+    "day.lag": "day.lag",
+    "backlog.peak": "pile.work",
+    "backlog.drain": "pile.drain",
     "attempts.over3": "restarts.tried",
 }
 
@@ -96,6 +101,50 @@ class Mean:
     def __call__(self, evidence: Evidence) -> Interval:
         values = [(value + self.shift) * self.factor for value in evidence.values(self.figure)]
         return evidence.mean(values, self.figure)
+
+
+STEPS: Final = tuple(1.02**step for step in range(-10, 11))
+"""Where a quantile is looked for, times that of a neighbour."""
+
+
+def above(quantile: str, limit_s: float) -> str:
+    """What the share is called that took longer than this, for a quantile near there."""
+    return f"{quantile}.above.{limit_s!r}"
+
+
+@dataclass(slots=True, frozen=True)
+class Quantile:
+    """The quantile of all replications in one: the time that `share` of the jobs exceed, freed of chance.
+
+    The share above a limit is a mean, so that controls work on it as on any other (Hsu and Nelson 1990), and a few long
+    queues do not bend it. Where no such shares were seen, it is the mean of the quantiles of the replications.
+    """
+
+    figure: str
+    share: float
+
+    def __call__(self, evidence: Evidence) -> Interval:
+        before: tuple[float, Interval] | None = None
+        for limit_s in self._limits_s(evidence):
+            here = limit_s, evidence.mean(evidence.values(above(self.figure, limit_s)), self.figure)
+            if here[1].mean <= self.share:
+                return self._between(before, here) if before else Mean(self.figure)(evidence)
+            before = here
+        return Mean(self.figure)(evidence)
+
+    def _limits_s(self, evidence: Evidence) -> list[float]:
+        prefix = f"{self.figure}.above."
+        names = evidence.outcomes[0].figures
+        return sorted(float(name.removeprefix(prefix)) for name in names if name.startswith(prefix))
+
+    def _between(self, before: tuple[float, Interval], after: tuple[float, Interval]) -> Interval:
+        """Tails fall by a share for each second: the logarithm is interpolated."""
+        (early_s, more), (late_s, fewer) = before, after
+        if fewer.mean <= 0:
+            return Interval(late_s, inf, fewer.n, fewer.level)
+        decay = log(more.mean / fewer.mean) / (late_s - early_s)
+        widest = max(more.half_width / more.mean, fewer.half_width / fewer.mean)
+        return Interval(early_s + log(more.mean / self.share) / decay, widest / decay, fewer.n, fewer.level)
 
 
 @dataclass(slots=True, frozen=True)

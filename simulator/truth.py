@@ -19,15 +19,15 @@ from simulator import controls
 from simulator.backends import Backend, Serial
 from simulator.experiments import Laboratory, Outcome, Plan, Question, Run, Series, Simulate
 from simulator.fault_trials import KINDS as FAULT_KINDS
+from simulator.histogram import Histogram
 from simulator.neighbours import swing_of
 from simulator.objectives import parse
 from simulator.queue_controls import ticks_of
 from simulator.queue_trials import KINDS as QUEUE_KINDS
-from simulator.queue_trials import MANY
 from simulator.scenario import Scenario
 from simulator.solve import Evaluation, sizes_of, solve
 from simulator.statistics import Interval
-from simulator.trial import GROUP, Estimate, Evidence, Mean, NotExpressedError, Sizing, Tree, Trial
+from simulator.trial import GROUP, STEPS, Estimate, Evidence, Mean, NotExpressedError, Sizing, Tree, Trial, above
 from simulator.truth_table import Bound, Case
 
 LEVEL: Final = 0.90
@@ -150,8 +150,8 @@ def verify(
 ) -> Report:
     """Run the cases and judge every figure that has a bound. Rows are heard as they come, and reported by case.
 
-    Many short replications, or a trial that is alone, are spread over the backend; else each trial is one task of it,
-    so that no core waits for another between rounds. Ctrl-C gives what was finished, and says that it is partial.
+    Each trial is one task of the backend, so that no core waits for another between rounds; one that is alone is spread
+    over it. Ctrl-C gives what was finished, and says that it is partial.
     """
     report = Report(seed)
     started = time.perf_counter()
@@ -187,15 +187,11 @@ def _trials_that_measure(case: Case) -> Sequence[Trial | Sizing]:
 
 
 def _judged(parts: Sequence[_Part], backend: Backend) -> Iterator[list[Row]]:
-    def is_spread(part: _Part) -> bool:
-        trial = trials_of(part.case)[part.number]
-        return len(parts) == 1 or (isinstance(trial, Trial) and trial.at_least >= MANY)
-
-    for part in parts:
-        if is_spread(part):
-            yield _rows_of(part, Laboratory(part.simulate, backend))
-    # The last cases of the table take longest: a long one that begins last would run alone.
-    yield from backend.play(_alone, [part for part in reversed(parts) if not is_spread(part)])
+    if len(parts) == 1:
+        yield _rows_of(parts[0], Laboratory(parts[0].simulate, backend))
+    else:
+        # The last cases of the table take longest: a long one that begins last would run alone.
+        yield from backend.play(_alone, parts[::-1])
 
 
 def _alone(part: _Part) -> list[Row]:
@@ -369,7 +365,7 @@ def simulate_with_controls(scenario: Scenario, /, *, seed: int, replication: int
 
     changed = scenario.changed(changes)
     run = simulate(changed, seed=seed, replication=replication)
-    extra = controls.seen(changed, seed, replication) | _day_of(changed, run.timeline)
+    extra = controls.seen(changed, seed, replication) | _day_of(changed, run.timeline) | _tails_of(changed, run.samples)
     return ControlledRun(run.digest, {**run.figures, **extra}, run.jobs, run.simulated_s, run.growth_per_s)
 
 
@@ -381,6 +377,16 @@ def _day_of(scenario: Scenario, timeline: Mapping[str, Sequence[float]]) -> dict
     at_s = ticks_of(scenario)
     day = swing_of(at_s, np.asarray(timeline["running"])[-len(at_s) :], shape.period, shape.peak_at)
     return {"day.mean": day.mean, "day.peak": day.peak, "day.lag": day.lag_s}
+
+
+def _tails_of(scenario: Scenario, samples: Mapping[str, Histogram]) -> dict[str, float]:
+    """What share took longer than each of some limits around the quantiles of a neighbour."""
+    return {
+        above(f"{name}.latency.{label}", step * limit_s): samples[f"{name}.latency"].share_above(step * limit_s)
+        for name in scenario.work
+        for label, limit_s in zip(("p95", "p99"), controls.limits_s(scenario), strict=False)
+        for step in STEPS
+    }
 
 
 def dump(report: Report) -> str:

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from simulator.gauges import gauges_of, waiting_beside
 from simulator.histogram import BUCKETS, Histogram, buckets_of
 
 if TYPE_CHECKING:
+    from simulator.driver import Driver
     from simulator.recorder import FleetLog, Recorder
 
 T = TypeVar("T")
@@ -34,12 +37,6 @@ class LatencyWindows:
         if len(arrived_us):
             windows = np.minimum(arrived_us // self._width_us, WINDOWS - 1).astype(np.int64)
             np.add.at(self._counts, (windows, buckets_of(latency_s)), 1)
-
-    def at_most(self, bounds: Sequence[float]) -> dict[float, list[int]]:
-        """How many jobs that arrived until the end of each window took at most so long, for each bound in seconds."""
-        sums = np.cumsum(np.cumsum(self._counts, axis=0), axis=1)
-        places = np.minimum(buckets_of(np.asarray(bounds, np.float64)), BUCKETS - 1)
-        return {bound: sums[:, place].tolist() for bound, place in zip(bounds, places.tolist(), strict=True)}
 
     def quantile(self, share: float) -> list[float | None]:
         """The quantile of each window in seconds; None where no job arrived that succeeded."""
@@ -104,23 +101,25 @@ class ShareWindows:
 FINAL: Final = ("succeeded", "failed", "cancelled", "dead")
 
 
-def course_of(recorder: "Recorder") -> Iterator[tuple[str, float]]:
+def course_of(recorder: "Recorder", driver: "Driver") -> Iterator[tuple[str, float]]:
     """What each group has now, under names like `erp.running`: what the broker of a real group would show."""
-    for work in recorder.work.values():
-        work.fold()
     for number, log in recorder.fleets.items():
         name = log.fleet.name
+        dispatcher = driver.dispatcher(number)
+        beside = waiting_beside(dispatcher, log.waiting.value)
+        yield from ((f"{name}.{column}", value) for column, value in chain(gauges_of(dispatcher), beside))
+        yield f"{name}.assigned", log.given
+        yield f"{name}.overlapped", log.overlapped
         yield f"{name}.waiting", log.waiting.value
         yield f"{name}.running", log.running.value
         yield f"{name}.up", len(log.live)
         yield f"{name}.slots", sum(agent.pool.slots for agent in log.fleet.agents if agent.no in log.live)
         works = [work for work in recorder.work.values() if work.group == number]
-        counts = [part for work in works for part in work.counts]
-        refused = sum(part.get("refused", 0) for part in counts)
+        refused = sum(part.get("refused", 0) for work in works for part in work.counts)
         yield f"{name}.refused", refused
         yield f"{name}.submitted", sum(sum(work.arrivals) for work in works) - refused
         for state in FINAL:
-            yield f"{name}.{state}", sum(part.get(state, 0) for part in counts)
+            yield f"{name}.{state}", sum(work.ended(state) for work in works)
 
 
 def _padded(values: list[T], count: int, fill: T) -> list[T]:

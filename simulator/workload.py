@@ -70,6 +70,8 @@ class Workload:
     deadline_us: int = 0
     thinking: Iterator[int] = field(default_factory=lambda: iter(()))
     drawn: int = 0
+    is_shared: bool = False
+    """Whether its jobs have fairness keys."""
 
     @classmethod
     def of(cls, number: int, name: str, work: Work, group: GroupNo, streams: Streams) -> "Workload":
@@ -101,6 +103,7 @@ class Workload:
             tuple(sorted(work.labels)),
             round(work.run_timeout * SECOND_US),
             round(work.deadline * SECOND_US),
+            is_shared=work.customers > 1,
         )
 
     def draw(self, arrived_us: int) -> SimJob:
@@ -111,6 +114,10 @@ class Workload:
         if self.patience is not None:
             job.start_within_us = max(1, next(self.patience))
         return job
+
+    def fairness_of(self, job: SimJob) -> str:
+        """The fairness key of a job, where there are several."""
+        return f"customer-{job.number % self.work.customers}"
 
     def duration_us(self, job: SimJob, attempt: int) -> int:
         """How long this attempt of the job takes on an agent of speed 1."""

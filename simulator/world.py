@@ -160,7 +160,7 @@ class World:
             ("arrived", recorder.arrivals),
             ("finished", recorder.finished),
             ("commits", self.driver.store.commits),
-            *course_of(recorder),
+            *course_of(recorder, self.driver),
         ):
             self.timeline.setdefault(name, []).append(float(value))
         if len(self.timeline["t"]) % (TICKS // WINDOWS) == 0:

@@ -105,6 +105,8 @@ def _of_faults(scenario: Scenario) -> Iterator[str]:
 def _why_not(incident: Incident) -> str:
     if isinstance(incident, incidents.Crash):
         return "silent: the network of a killed process tells of its end at once" if incident.silent else ""
+    if isinstance(incident, incidents.Hang) and incident.beats:
+        return "beats: a process that is stopped does not beat"
     if isinstance(incident, PLAYED):
         return ""
     if isinstance(incident, incidents.Random):

@@ -20,12 +20,12 @@ from agent_stub.session import (
     StartRun,
     StopRun,
 )
-from broker.dispatch.model import AgentNo, DrainEnd
+from broker.dispatch.model import AgentNo
 from simulator.fuzz.broken import expect
 from simulator.fuzz.broker import BrokerProcess
 from simulator.fuzz.chronicle import Chronicle
 from simulator.fuzz.course import HOPELESS, NAMES, POISON, Course, claims, labels_of, serves
-from simulator.fuzz.frames import BrokerFrame
+from simulator.fuzz.frames import BrokerFrame, work
 from simulator.fuzz.timeline import MS, S, Stream, Timeline
 
 RUN_TIMES_US: Final = (5 * MS, 200 * MS, S, S, 4 * S, 4 * S, 4 * S, 15 * S)
@@ -258,29 +258,12 @@ class AgentProcess:
     def _read(self, stream: Stream, frame: BrokerFrame) -> None:
         if stream is not self.stream:
             return
-        session, now_us = self.session, self.now_us
-        if frame.welcome is not None:
-            session.welcomed(now_us, frame.welcome)
-            if session.is_live:
-                self._backoff.reset()
         if frame.reject_retry_us is not None:
             self._leave(frame.reject_retry_us)
             return
-        if frame.beat is not None:
-            session.heartbeat_acked(now_us, *frame.beat)
-        if frame.resync:
-            session.resynced()
-        session.acknowledged(frame.acknowledged)
-        for cancel in frame.cancels:
-            session.cancelled(now_us, cancel)
-        for assign in frame.assigns:
-            session.assigned(now_us, assign)
-        if frame.drain:
-            session.drain_started()
-        if frame.undrain:
-            session.drain_cancelled()
-        if frame.drained_to is not None:
-            session.drain_done(is_stop=frame.drained_to is DrainEnd.STOP)
+        work(self.session, self.now_us, frame)
+        if frame.welcome is not None and self.session.is_live:
+            self._backoff.reset()
         self._pump()
 
     # --- orders of the session --------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from agent_stub.session import Frame, Hello, Outcome
 from broker.dispatch.batch import Batch, Batcher
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.invariants import Violation, check
+from broker.dispatch.ledger import Randomness
 from broker.dispatch.messages import (
     AgentConnected,
     AgentLeaving,
@@ -42,8 +43,8 @@ from broker.dispatch.watcher import Watcher
 from simulator.fuzz.broken import BrokenPromiseError
 from simulator.fuzz.chronicle import Chronicle
 from simulator.fuzz.course import Course
-from simulator.fuzz.frames import Writer
-from simulator.fuzz.timeline import MS, Stream, Timeline
+from simulator.fuzz.frames import BrokerFrame, Writer
+from simulator.fuzz.timeline import MS, Timeline
 
 GROUP: Final = GroupNo(1)
 LAG_US: Final = 500 * MS
@@ -55,15 +56,28 @@ _STATUS: Final = dict(zip((1, 2, 3, 4), OutcomeStatus, strict=True))
 
 
 class JudgedDispatcher(Dispatcher):
-    """Every step is judged by all invariants. `begin` when it is recovered.
+    """Each step is judged by what only a step shows, and every few batches by all invariants of a state.
 
-    With `keeps`, what it is given and what it orders is kept, so that `replayed` can judge invariant 9.
+    `begin` when it is recovered. It is looked at as a whole after each step (`looks_every` 0) or after so many batches.
+    With `keeps`, what it is given and what it orders is kept, so that `Watcher.replay` can judge invariant 9.
     """
 
-    def begin(self, *, keeps: bool) -> None:
+    def begin(self, *, keeps: bool, looks_every: int) -> None:
         """It is recovered: from now on it is watched."""
         self.watcher = Watcher(self)
         self._keeps = keeps
+        self._looks_every = looks_every
+        self._unlooked = 0  # batches
+        self.judge_state()
+
+    def judge_state(self) -> None:
+        """All invariants of a state.
+
+        What is wrong in the books stays there, so that a later look finds it too; what passes by itself (work that
+        could have started, and did later) is found where every step is looked at.
+        """
+        self._unlooked = 0
+        judge(check(self))
 
     def step(self, now_us: int, event: Event) -> None:
         effects = self.ledger.effects
@@ -75,9 +89,14 @@ class JudgedDispatcher(Dispatcher):
             event,
             Effects(replies=effects.replies[replies:], sends=effects.sends[sends:], notices=effects.notices[notices:]),
         )
-        judge([*check(self), *self.watcher.violations])
+        if not self._looks_every:
+            self.judge_state()
+        judge(self.watcher.violations)
 
     def take_effects(self) -> Effects:
+        self._unlooked += 1
+        if self._unlooked >= self._looks_every > 0:
+            self.judge_state()
         effects = super().take_effects()
         if self._keeps:
             self.watcher.script.append((self.ledger.now_us, None))
@@ -90,6 +109,14 @@ def judge(found: list[Violation]) -> None:
     if found:
         text = "; ".join(one.text for one in found if one.number == found[0].number)
         raise BrokenPromiseError(f"inv{found[0].number:02}", text)
+
+
+class Chance(Protocol):
+    """What decides."""
+
+    def random(self) -> float: ...
+
+    def randrange(self, start: int, stop: int | None = None, /) -> int: ...
 
 
 class Caller(Protocol):
@@ -105,6 +132,23 @@ class Caller(Protocol):
     def labels(self) -> frozenset[str]: ...
 
 
+class Way(Protocol):
+    """One direction of a stream."""
+
+    def write(self, frame: BrokerFrame) -> None: ...
+
+
+class Line(Protocol):
+    """What the broker knows of a stream."""
+
+    @property
+    def down(self) -> Way: ...
+
+    def cut(self) -> None: ...
+
+    def left_by_broker(self) -> None: ...
+
+
 class Peer:
     """One session as the broker sees it."""
 
@@ -117,10 +161,15 @@ class Peer:
 
 
 class BrokerProcess:
-    """`on_commit` hears each batch that is on disk, before it is released."""
+    """`on_commit` hears each batch that is on disk, before it is released. `chance` is its own if none is given."""
 
     def __init__(
-        self, course: Course, timeline: Timeline, chronicle: Chronicle, on_commit: Callable[[Batch], None]
+        self,
+        course: Course,
+        timeline: Timeline,
+        chronicle: Chronicle,
+        on_commit: Callable[[Batch], None],
+        chance: Chance | None = None,
     ) -> None:
         self.stored = Stored()
         self.known: dict[bytes, KnownJob] = {}
@@ -132,7 +181,7 @@ class BrokerProcess:
         self._course = course
         self._policy = course.policy
         self._timeline = timeline
-        self._chance = Random(f"broker of {course.seed}")
+        self._chance: Chance = chance or Random(f"broker of {course.seed}")
         self._chronicle = chronicle
         self._on_commit = on_commit
         self._ticket = 0
@@ -150,21 +199,23 @@ class BrokerProcess:
         self._chronicle.note(f"the broker starts for the {self.epoch}. time")
         self.dispatcher = self._recovered(JudgedDispatcher, self.stored, self._timeline.now_us)
         self._began = (self._policy, self._copy(), self._timeline.now_us) if self._course.replays else None
-        self.dispatcher.begin(keeps=self._course.replays)
-        judge(check(self.dispatcher))
+        self.dispatcher.begin(keeps=self._course.replays, looks_every=self._course.looks_every)
         self._batcher = Batcher(0)
         self._batcher.add(GROUP, self.dispatcher)
         self._mailbox: list[Event] = []
         self._heard: dict[AgentNo, tuple[SessionId, int]] = {}
-        self.peers: dict[Stream, Peer] = {}
+        self.peers: dict[Line, Peer] = {}
         self._stalled_until_us = 0
         self._asleep: list[Callable[[], None]] = []
         self._arm()
 
     def _recovered(self, kind: type[DispatcherT], stored: Stored, now_us: int) -> DispatcherT:
-        dispatcher = kind(GROUP, self._policy, self.epoch, Random(self.epoch))
+        dispatcher = kind(GROUP, self._policy, self.epoch, self._jitter())
         stored.recover(dispatcher, now_us)
         return dispatcher
+
+    def _jitter(self) -> Randomness:
+        return Random(self.epoch)
 
     def _copy(self) -> Stored:
         """What is on disk now, apart from what will be: rows never change, their containers do."""
@@ -175,10 +226,10 @@ class BrokerProcess:
 
     def judge_life(self) -> None:
         """What only a whole life shows: that its events have the same effects again, and that its rows say it all."""
-        found: list[Violation] = []
+        found = check(self.dispatcher)
         if self._began is not None:
             policy, stored, at_us = self._began
-            again = Dispatcher(GROUP, policy, self.epoch, Random(self.epoch))
+            again = Dispatcher(GROUP, policy, self.epoch, self._jitter())
             stored.recover(again, at_us)
             found += self.dispatcher.watcher.replay(again)
             self._chronicle.count("life replayed")
@@ -191,15 +242,15 @@ class BrokerProcess:
         self._policy = replace(self._policy, spread=spread, refuses_inactive=refuses_inactive)
         self.ask(lambda ticket: GroupConfigured(ticket, spread, refuses_inactive))
 
-    def kill(self) -> None:
-        """`kill -9`. The batch under way may be on disk or not; nobody is answered."""
+    def kill(self, *, keeps: bool | None = None) -> None:
+        """`kill -9`. Whether the batch under way is on disk `keeps` says, or chance; nobody is answered."""
         self._chronicle.note("the broker is killed")
         self.judge_life()
         self.is_up = False
         self._life += 1
         pending = self._batcher.pending
         if pending is not None:
-            is_on_disk = self._chance.random() < 0.5
+            is_on_disk = self._chance.random() < 0.5 if keeps is None else keeps
             self._chronicle.count("killed after commit" if is_on_disk else "killed before commit")
             if is_on_disk:
                 self._store(pending)
@@ -246,26 +297,26 @@ class BrokerProcess:
         self.waiting[self._ticket] = then
         self._post(make(self._ticket))
 
-    def read(self, stream: Stream, caller: Caller, incarnation: bytes, frame: Hello | Frame) -> None:
+    def read(self, stream: Line, caller: Caller, incarnation: bytes, frame: Hello | Frame) -> None:
         """A frame has arrived."""
         if self.is_up:
             self._now_or_never(lambda: self._read(stream, caller, incarnation, frame))()
 
-    def forge(self, stream: Stream, job_key: JobKey, attempt: int) -> None:
+    def forge(self, stream: Line, job_key: JobKey, attempt: int) -> None:
         """A report arrives on a stream that its agent never made."""
         peer = self.peers[stream]
         self._post(AttemptFinished(peer.agent, peer.session, job_key, attempt, OutcomeStatus.SUCCEEDED, body=b"forged"))
 
-    def ended(self, stream: Stream) -> None:
+    def ended(self, stream: Line) -> None:
         """A stream has ended, for whatever reason."""
         self._now_or_never(lambda: self._ended(stream))()
 
-    def _ended(self, stream: Stream) -> None:
+    def _ended(self, stream: Line) -> None:
         peer = self.peers.pop(stream, None)
         if peer is not None:
             self._post(SessionClosed(peer.agent, peer.session))
 
-    def _read(self, stream: Stream, caller: Caller, incarnation: bytes, frame: Hello | Frame) -> None:
+    def _read(self, stream: Line, caller: Caller, incarnation: bytes, frame: Hello | Frame) -> None:
         if isinstance(frame, Hello):
             self._session_no += 1
             session = SessionId(self._session_no)
@@ -280,7 +331,7 @@ class BrokerProcess:
             for event in self._events(peer, frame):
                 self._post(event)
 
-    def resync(self, stream: Stream) -> None:
+    def resync(self, stream: Line) -> None:
         """Ask for the Hello again."""
         self.peers[stream].writer.resync()
         self._write(stream)
@@ -355,6 +406,8 @@ class BrokerProcess:
             self._release(batch)
 
     def _told(self) -> list[Event]:
+        if not self._heard:
+            return []
         heard, self._heard = self._heard, {}
         return [AgentsHeard(tuple((agent, session, at_us) for agent, (session, at_us) in heard.items()))]
 
@@ -384,7 +437,7 @@ class BrokerProcess:
         for reply in batch.replies():
             self.waiting.pop(reply.ticket)(reply)
         streams = {peer.session: stream for stream, peer in self.peers.items()}
-        written: dict[Stream, None] = {}
+        written: dict[Line, None] = {}
         for send in batch.sends():
             stream = streams.get(send.session)
             if stream is not None:
@@ -396,7 +449,7 @@ class BrokerProcess:
         if self._mailbox:
             self._turn()
 
-    def _write(self, stream: Stream) -> None:
+    def _write(self, stream: Line) -> None:
         peer = self.peers.get(stream)
         if peer is None:
             return

@@ -36,7 +36,12 @@ SOMETIMES: Final = frozenset(
         "killed after commit",
     }
     | {"commit failed", "accepted again", "answer lost", "life replayed", "process ended", "resolved: retry"}
-    | {"resolved: fail", "resolved: succeed"}
+    | {"resolved: fail", "resolved: succeed", "held: stop_unconfirmed", "failed: failed"}
+    | {f"attempt {ending}" for ending in ("succeeded", "failed", "fenced", "lost", "left", "not_listed")}
+    | {f"attempt {ending}" for ending in ("rejected_leaving", "rejected_unfit", "accept_timeout")}
+    | {f"attempt stopped_{why}" for why in ("accept_timeout", "requested", "run_timeout", "drain_requeue")}
+    | {f"agent {why}" for why in ("connected", "closed", "silent", "heard", "leaving", "left", "stuck")}
+    | {f"agent {why}" for why in ("draining", "drain_deadline", "drained", "disabled", "enabled")}
 )
 """What must have happened in some run of a campaign, or it shows nothing."""
 

@@ -1,4 +1,4 @@
-"""`mesh-sim fuzz`. Light to import: it is read for `mesh-sim --help`."""
+"""`mesh-sim fuzz` and `mesh-sim explore`. Light to import: it is read for `mesh-sim --help`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
     from simulator.backends import Backend
     from simulator.fuzz.campaign import Schedules
+    from simulator.fuzz.search import Found
     from simulator.fuzz.trials import Trial
 
-ENOUGH: Final = 200
+ENOUGH: Final = 1_000
 """Schedules from which on everything must have happened in some of them."""
 TOLD_MAX: Final = 10
 FOUND = 3
@@ -39,8 +40,8 @@ def fuzz(
 ) -> int:
     """A mesh in memory under seeded chance, seed after seed: every promise is judged whatever fails.
 
-    Exit code 0: nothing was broken; 3: something was, or a mutant was not found, or (with 200 seeds and more) something
-    that should happen now and then never did; 4: interrupted; 2: bad input.
+    Exit code 0: nothing was broken; 3: something was, or a mutant was not found, or (with 1,000 seeds and more)
+    something that should happen now and then never did; 4: interrupted; 2: bad input.
 
     Parameters
     ----------
@@ -179,3 +180,70 @@ def _mutants(seeds: range, backend: Backend, name: str, module: str, *, as_json:
     else:
         print(f"{killed} of {len(trials)} mutants were found: {score:.0%}")
     return 0 if killed == len(trials) else FOUND
+
+
+def explore(
+    *,
+    larger: Annotated[bool, Parameter(negative="")] = False,
+    mutant: str = "",
+    mutants: str = "tests.mutants",
+    out: Path | None = None,
+    workers: Annotated[int, Parameter(name=["--workers", "--jobs"], validator=Number(gte=0, lte=1024))] = 0,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """One job, two agents and one fault, in every order in which frames, timers and the fault can come.
+
+    Nothing is left to chance: each state is looked into once, until there is no more. Exit code 0: every promise holds
+    in all of them; 3: one does not, and the steps that break it are told; 4: interrupted; 2: bad input.
+
+    Parameters
+    ----------
+    larger
+        Two faults, or two jobs: for the better part of an hour.
+    mutant
+        Put this deliberate defect into the code: it should be found.
+    mutants
+        The module that holds it; it is in the source tree, not in the package.
+    out
+        Write the JSON object to this file too.
+    workers
+        Worker processes; 0: one for each core.
+    as_json
+        Print one JSON object.
+    """
+    from broker.errors import MeshError
+    from simulator.backends import backend_named
+    from simulator.fuzz.enumeration import LARGER, SMALL, enumerated
+    from simulator.fuzz.trials import mutants_of
+
+    try:
+        if mutant:
+            mutants_of(mutants)
+        found = enumerated(LARGER if larger else SMALL, backend_named("loky", workers), mutant, mutants)
+        return _explored(found, out, as_json=as_json)
+    except (ValueError, MeshError) as error:
+        print(error, file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _explored(parts: Iterable[Found], out: Path | None, *, as_json: bool) -> int:
+    from simulator.fuzz.enumeration import document_of, words_of
+
+    began_s = time.monotonic()
+    all_found: list[Found] = []
+    for found in parts:
+        all_found.append(found)
+        if not as_json:
+            print("\n".join(words_of(found)), flush=True)
+    document = document_of(all_found, time.monotonic() - began_s)
+    if out is not None:
+        out.write_text(f"{json.dumps(document)}\n", encoding="utf-8")
+    is_whole = "every order was looked at, and every promise holds" if document["complete"] else "something is broken"
+    if as_json:
+        print(json.dumps(document))
+    else:
+        print(f"{document['states']:,} states, {document['transitions']:,} transitions: {is_whole}")
+    return 0 if document["complete"] else FOUND

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import assert_never
 
-from agent_stub.session import Assign, Cancel, Key, Verdict, Welcome
+from agent_stub.session import AgentSession, Assign, Cancel, Key, Verdict, Welcome
 from broker.dispatch.messages import (
     AcceptOutcome,
     AssignJob,
@@ -16,6 +16,7 @@ from broker.dispatch.messages import (
     RefuseOutcome,
     RejectAgent,
     Send,
+    SetPrefetch,
     UndrainAgent,
     WelcomeAgent,
 )
@@ -36,6 +37,30 @@ class BrokerFrame:
     drain: bool = False
     undrain: bool = False
     drained_to: DrainEnd | None = None
+    prefetch: float | None = None
+
+
+def work(session: AgentSession, now_us: int, frame: BrokerFrame) -> None:
+    """Give a frame to a session, but for a refusal: its driver leaves the stream."""
+    if frame.welcome is not None:
+        session.welcomed(now_us, frame.welcome)
+    if frame.beat is not None:
+        session.heartbeat_acked(now_us, *frame.beat)
+    if frame.resync:
+        session.resynced()
+    session.acknowledged(frame.acknowledged)
+    for cancel in frame.cancels:
+        session.cancelled(now_us, cancel)
+    for assign in frame.assigns:
+        session.assigned(now_us, assign)
+    if frame.drain:
+        session.drain_started()
+    if frame.undrain:
+        session.drain_cancelled()
+    if frame.drained_to is not None:
+        session.drain_done(is_stop=frame.drained_to is DrainEnd.STOP)
+    if frame.prefetch is not None:
+        session.prefetch_set(frame.prefetch)
 
 
 class Writer:
@@ -73,6 +98,8 @@ class Writer:
             self._first.append(BrokerFrame(reject_retry_us=send.retry_after_us))
         elif isinstance(send, DrainAgent):
             self._first.append(BrokerFrame(drain=True))
+        elif isinstance(send, SetPrefetch):
+            self._first.append(BrokerFrame(prefetch=send.prefetch))
         elif isinstance(send, UndrainAgent):
             self._first.append(BrokerFrame(undrain=True))
         elif isinstance(send, FinishDrain):
@@ -92,6 +119,7 @@ class Writer:
             policy.heartbeat_us,
             policy.idle_heartbeat_us,
             [Verdict.KEEP if keep else Verdict.STOP for keep in send.keep],
+            prefetch=send.prefetch,
         )
 
     def pack(self, now_us: int) -> list[BrokerFrame]:

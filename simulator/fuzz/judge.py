@@ -6,12 +6,14 @@ when nothing may be left.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, Protocol
 
+from agent_stub.session import AgentSession
 from broker.dispatch import reasons
 from broker.dispatch.batch import Batch
 from broker.dispatch.messages import (
     AcceptOutcome,
+    AgentNoticed,
     AssignJob,
     RefuseOutcome,
     RejectAgent,
@@ -31,8 +33,8 @@ from broker.dispatch.model import (
     SessionId,
 )
 from broker.dispatch.rows import AgentRow
-from simulator.fuzz.agent import AgentProcess, Journal
-from simulator.fuzz.broken import LIVENESS, expect
+from simulator.fuzz.agent import Journal
+from simulator.fuzz.broken import LIVENESS, BrokenPromiseError, expect
 from simulator.fuzz.broker import BrokerProcess
 from simulator.fuzz.chronicle import Chronicle
 
@@ -41,10 +43,18 @@ _CHOICES: Final = {StopReason.DRAIN_REQUEUE: DrainThen.REQUEUE, "killed": DrainT
 """Reasons of transitions, and what an operator must have chosen for them."""
 
 
+class Runner(Protocol):
+    """A process of an agent, as it is judged at the end."""
+
+    process: str
+    session: AgentSession
+
+
 class Judge:
     """Hears of every commit. Its methods raise BrokenPromiseError.
 
-    `ended` are the final states by job, `chosen` what operators chose for the deadlines of drains, by agent.
+    `ended` are the final states by job, `taken` how often each outcome was accepted, `chosen` what operators chose for
+    the deadlines of drains, by agent.
     """
 
     def __init__(self, chronicle: Chronicle, journal: Journal) -> None:
@@ -53,7 +63,7 @@ class Judge:
         self.cancelled: set[JobKey] = set()
         self._chronicle = chronicle
         self._journal = journal
-        self._taken: Counter[tuple[JobKey, int]] = Counter()
+        self.taken: Counter[tuple[JobKey, int]] = Counter()
         self._endings: list[tuple[JobKey, int, str, int]] = []
         self._admins: dict[AgentNo, Admin] = {}
         self._policies: dict[JobKey, OperationPolicy] = {}
@@ -84,6 +94,8 @@ class Judge:
         for notice in batch.notices():
             if isinstance(notice, Transition):
                 self._on_transition(notice)
+            elif isinstance(notice, AgentNoticed):
+                self._chronicle.count(f"agent {notice.why}")
         for send in sends:
             self._on_send(send)
 
@@ -95,13 +107,16 @@ class Judge:
         return lambda no: Admin.ENABLED in (before.get(no, Admin.ENABLED), self._admins.get(no, Admin.ENABLED))
 
     def _on_assign(self, send: AssignJob, agents: dict[SessionId, AgentNo], allowed: Callable[[AgentNo], bool]) -> None:
-        expect(send.job_key not in self.ended, "P4", f"{send} after the end")
-        expect(send.job_key not in self.cancelled, "P2", f"{send} after the job was cancelled")
+        if send.job_key in self.ended:  # not `expect`: the words cost more than the question
+            raise BrokenPromiseError("P4", f"{send} after the end")
+        if send.job_key in self.cancelled:
+            raise BrokenPromiseError("P2", f"{send} after the job was cancelled")
         agent = agents.get(send.session)
         expect(agent is None or allowed(agent), "P5", f"job {send.job_key} is given to agent {agent}, which is not on")
 
     def _on_transition(self, notice: Transition) -> None:
-        expect(notice.job_key not in self.ended, "inv07", f"{notice} after the end")
+        if notice.job_key in self.ended:
+            raise BrokenPromiseError("inv07", f"{notice} after the end")
         self._chronicle.count(f"{notice.to_state}: {notice.reason}")
         where = f" on agent {notice.agent}, attempt {notice.attempt}" if notice.agent else ""
         self._chronicle.note(f"committed: {notice.to_state} ({notice.reason}){where}", notice.job_key)
@@ -110,7 +125,8 @@ class Judge:
             if notice.reason == reasons.RESOLVED:
                 self._by_hand.add(notice.job_key)
         place_us = self._places.setdefault(notice.job_key, notice.ready_us)
-        expect(notice.ready_us == place_us, "inv14", f"job {notice.job_key} lost its place: {notice}")
+        if notice.ready_us != place_us:
+            raise BrokenPromiseError("inv14", f"job {notice.job_key} lost its place: {notice}")
         then = _CHOICES.get(notice.reason)
         is_chosen = then is None or (notice.agent, then) in self.chosen
         expect(is_chosen, "P6", f"job {notice.job_key} is {notice.to_state} ({notice.reason}), which nobody chose")
@@ -120,7 +136,7 @@ class Judge:
 
     def _on_send(self, send: Send) -> None:
         if isinstance(send, AcceptOutcome):
-            self._taken[send.job_key, send.attempt] += 1
+            self.taken[send.job_key, send.attempt] += 1
         elif isinstance(send, RefuseOutcome):
             self._chronicle.count(f"refused: {send.reason}")
             self._chronicle.note(f"outcome of attempt {send.attempt} is refused: {send.reason}", send.job_key)
@@ -129,9 +145,7 @@ class Judge:
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    def at_end(
-        self, broker: BrokerProcess, agents: Iterable[AgentProcess], accepted: dict[int, JobKey], jobs: int
-    ) -> None:
+    def at_end(self, broker: BrokerProcess, agents: Iterable[Runner], accepted: dict[int, JobKey], jobs: int) -> None:
         """All is quiet: `accepted` are the answers that submitters had, of `jobs` submissions."""
         self._nothing_is_left(broker, agents)
         expect(len(accepted) == jobs, LIVENESS, "a submission was never answered")
@@ -141,11 +155,11 @@ class Judge:
         phantoms = sorted(set(self.ended) - keys)
         expect(not phantoms, "P7", f"jobs that nobody submitted: {phantoms}")
         expect(len(keys) == len(accepted), "P7", "two submissions were told the same job")
-        twice = [one for one, count in self._taken.items() if count > 1]
+        twice = [one for one, count in self.taken.items() if count > 1]
         expect(not twice, "P4", f"outcomes accepted twice: {twice}")
         self._results_are_true(broker)
 
-    def _nothing_is_left(self, broker: BrokerProcess, agents: Iterable[AgentProcess]) -> None:
+    def _nothing_is_left(self, broker: BrokerProcess, agents: Iterable[Runner]) -> None:
         ledger = broker.dispatcher.ledger
         left = [(job.key, job.state, job.phase, job.agent) for job in ledger.jobs.values()]
         expect(not left, LIVENESS, f"jobs never ended: {left}")
@@ -161,7 +175,7 @@ class Judge:
             expect(row is not None, "P1", f"job {key} was told to be {state}, and is not stored so")
             if row is None or state is not JobState.SUCCEEDED or key in self._by_hand:
                 continue
-            expect((key, row.attempt) in self._taken, "P4", f"job {key} succeeded, and no outcome of it was accepted")
+            expect((key, row.attempt) in self.taken, "P4", f"job {key} succeeded, and no outcome of it was accepted")
             is_true = (key, row.attempt) in self._journal.succeeded
             expect(is_true, "P4", f"attempt {row.attempt} of job {key} never succeeded")
             result = broker.stored.results.get(key)

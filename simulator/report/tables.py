@@ -33,7 +33,8 @@ class Table:
 
 def interval_of(seen: Mapping[str, Any]) -> Interval:
     """A figure of a document."""
-    value, half_width = (float("inf") if seen[key] is None else seen[key] for key in ("value", "half_width"))
+    never = float("inf") if seen["n"] else float("nan")
+    value, half_width = (never if seen[key] is None else seen[key] for key in ("value", "half_width"))
     return Interval(value, half_width, seen["n"])
 
 
@@ -149,7 +150,8 @@ def _sweep_tables(document: Document) -> Iterator[Table]:
 def _sweep_cell(found: Mapping[str, Any] | None, point: Mapping[str, Any]) -> str:
     if found is None:
         return point["unstable"] or ""
-    value = "never" if found["value"] is None else f"{found['value']:.4g}"
+    nothing = "never" if found["n"] else "-"
+    value = nothing if found["value"] is None else f"{found['value']:.4g}"
     return f"{value} {_half_width(found)} {found['verdict']}"
 
 
@@ -157,7 +159,7 @@ def _compare_tables(document: Document) -> Iterator[Table]:
     rows = [
         [
             name,
-            *("never" if one[key] is None else f"{one[key]:.5g}" for key in ("first", "second")),
+            *(("never" if one["n"] else "-") if one[key] is None else f"{one[key]:.5g}" for key in ("first", "second")),
             "" if one["difference"] is None else f"{one['difference']:+.4g} {_half_width(one)}",
             "" if one["share"] is None else f"{one['share']:+.1%}",
         ]

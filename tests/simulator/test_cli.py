@@ -100,5 +100,5 @@ def test_change_that_names_nothing_is_refused_in_a_line(capsys: pytest.CaptureFi
     steady = str(Path(__file__).parents[2] / "simulator/scenarios/steady.yaml")
     assert app(["run", steady, "--with", "groups.erp.agnts=3"], result_action="return_value") == 2
     said = capsys.readouterr().err
-    assert "groups.erp.agnts: Extra inputs are not permitted" in said
+    assert "groups.erp.agnts: unknown key `agnts`; did you mean `agents`?" in said
     assert "pydantic" not in said

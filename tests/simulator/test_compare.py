@@ -44,7 +44,7 @@ def test_infinite_figures_differ_when_they_are_not_the_same() -> None:
     never = difference(drains(5.0, 6.0, 7.0), drains(inf, inf, inf))
     assert never.is_clear
     assert Comparison(drains(inf, 2.0), drains(inf, 3.0)).by_day() == {"backlog.drain": [0.0, 1.0]}
-    assert sentence([never], "A", "B").endswith("backlog.drain 6 -> inf.")
+    assert sentence([never], "A", "B").endswith("backlog.drain 6 s -> never.")
 
 
 def test_compare_seldom_calls_chance_a_change() -> None:

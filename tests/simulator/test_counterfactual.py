@@ -12,19 +12,25 @@ from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.messages import (
     AgentAdded,
     AgentConnected,
+    AgentLeaving,
+    AgentLeft,
     AgentsHeard,
     AssignJob,
     AttemptFinished,
     AttemptId,
     AttemptStarted,
     CancelRequested,
+    DrainRequested,
     JobSubmitted,
+    LabelsSet,
     RankSet,
+    ResumeRequested,
     SessionClosed,
 )
 from broker.dispatch.model import (
     AgentNo,
     DispatchPolicy,
+    DrainEnd,
     GroupNo,
     JobKey,
     JobState,
@@ -35,7 +41,7 @@ from broker.dispatch.model import (
     Spread,
 )
 from simulator.chronicle import Chronicle
-from simulator.counterfactual import Change, CounterfactualError, Sides, sides_of
+from simulator.counterfactual import Change, CounterfactualError, Sides, _Past, sides_of
 from simulator.replay import replay
 from tests.broker.observe.test_recording import ONE, Turns
 
@@ -92,10 +98,10 @@ class Day(Turns):
                 self._running[attempt] = (self._s + RUN_S, agent)
                 self._obey(self.turn((ONE, AttemptStarted(agent, send.session, *attempt))))
 
-    def submit(self) -> None:
+    def submit(self, fairness: str = "") -> None:
         ticket = self.ticket()
         name = ticket.to_bytes(16, "big")
-        batch = self.turn((ONE, JobSubmitted(ticket, name, "work", OperationPolicy(no=1), name)))
+        batch = self.turn((ONE, JobSubmitted(ticket, name, "work", OperationPolicy(no=1), name, fairness=fairness)))
         self.keys += [reply.job_key for reply in batch.effects[ONE].replies if hasattr(reply, "job_key")]
         self._obey(batch)
 
@@ -117,6 +123,10 @@ class Day(Turns):
         session = self._there.pop(agent)
         self._running = {key: one for key, one in self._running.items() if one[1] != agent}
         self._obey(self.turn((ONE, SessionClosed(agent, session))))
+
+    def operate(self, act: Any) -> None:
+        """An operator asks for it, and everybody does what follows."""
+        self._obey(self.turn((ONE, act)))
 
     def idle(self, seconds: int) -> None:
         for _ in range(seconds):
@@ -244,7 +254,6 @@ def test_agent_of_a_later_rank_idles_in_the_simulation_too(tmp_path: Path) -> No
     day.connect(1)
     day.connect(2)
     day.turn((ONE, RankSet(day.ticket(), AgentNo(2), 1)))
-    day.begin_anew()  # what operators do within a segment is not played
     for _ in range(20):
         day.submit()
         day.second()
@@ -253,6 +262,84 @@ def test_agent_of_a_later_rank_idles_in_the_simulation_too(tmp_path: Path) -> No
     was, simulated, _ = figure(sides_of(day.chronicle(), ["slots=1"]), "wait.mean")
     assert was > 5
     assert simulated == pytest.approx(was, rel=0.1)
+
+
+@pytest.mark.parametrize("is_before", [False, True], ids=["within", "before"])
+def test_agent_that_an_operator_paused_is_paused_again(tmp_path: Path, *, is_before: bool) -> None:
+    day = Day(tmp_path)
+    day.connect(1)
+    day.connect(2)
+    day.turn((ONE, DrainRequested(day.ticket(), AgentNo(2), DrainEnd.PAUSE)))
+    if is_before:
+        day.recording.stop()
+        for path in day.folder.iterdir():
+            path.unlink()
+        day.begin_anew()
+    day.idle(5)
+    for _ in range(20):
+        day.submit()
+        day.second()
+    day.operate(ResumeRequested(day.ticket(), AgentNo(2)))
+    day.idle(40)
+
+    sides = sides_of(day.chronicle(), ["agents=1"])
+    was, simulated, would = figure(sides, "wait.mean")
+    assert was > 3
+    assert simulated == pytest.approx(was, rel=0.1)
+    assert would > 1.2 * simulated  # nobody is there to be resumed
+    assert sides.notes == []
+
+
+def test_agent_that_left_in_good_order_loses_nothing_in_the_simulation_either(tmp_path: Path) -> None:
+    day = Day(tmp_path)
+    day.connect(1)
+    day.connect(2)
+    day.idle(5)
+    day.submit()
+    day.submit()
+    day.second()
+    day.turn((ONE, AgentLeaving(AgentNo(2), SessionId(102))))
+    for _ in range(10):
+        day.submit()
+        day.second()
+    day.turn((ONE, AgentLeft(AgentNo(2), SessionId(102))))
+    day.lose(2)
+    day.idle(30)
+
+    heard = day.chronicle()
+    (process,) = heard.agents[ONE, AgentNo(2)].processes
+    assert process.is_orderly
+    assert process.leaving_us < process.to_us
+    was, simulated, would = figure(sides_of(heard, ["agents=+1"]), "wait.mean")
+    assert simulated == pytest.approx(was, rel=0.15)
+    assert would < was / 2
+    assert {len(course.attempts) for course in _Past(heard).play([])} == {1}
+
+
+def test_jobs_have_their_fairness_keys_again(tmp_path: Path) -> None:
+    day = Day(tmp_path)
+    day.connect(1)
+    for _ in range(10):
+        day.submit("much")
+    day.submit("little")
+    day.idle(40)
+
+    heard = day.chronicle()
+    played = _Past(heard).play([])
+    for courses in ([job.course for job in heard.jobs], played):
+        waits_s = [course.attempts[0].assigned_s - course.due_s for course in courses]
+        assert waits_s[-1] < 5  # of eleven, it came last
+        assert max(waits_s) > 15
+
+
+def test_acts_that_are_not_played_are_said(tmp_path: Path) -> None:
+    day = Day(tmp_path)
+    day.connect(1)
+    day.submit()
+    day.turn((ONE, LabelsSet(day.ticket(), AgentNo(1), ("site=north",))))
+    day.idle(5)
+
+    assert sides_of(day.chronicle(), ["slots=1"]).notes == ["LabelsSet came 1 times and is not played"]
 
 
 def test_job_that_somebody_cancelled_is_cancelled_again(tmp_path: Path) -> None:

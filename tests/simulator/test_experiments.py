@@ -1,5 +1,7 @@
 """Replications of a queue with a known answer: how many, in which process, and what is kept of them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -128,6 +130,22 @@ def test_interrupt_before_the_first_result_is_passed_on() -> None:
 
 
 @pytest.mark.slow
+def test_interrupt_between_two_results_ends_workers_that_are_busy() -> None:
+    """The fifth replication stands still for ever, once it has said so to another process."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], stderr=subprocess.DEVNULL) as other:
+        question = Question(ToyScenario(jobs=200, interrupt_parent_at=4, driver_pid=other.pid))
+
+        def interrupt(done: int, started: int) -> None:
+            if done == 3:
+                other.wait()
+                raise KeyboardInterrupt
+
+        partial = Laboratory(queue, Loky(2)).replicate(question, Plan(8), interrupt)
+
+    assert partial.partial
+    assert len(partial.outcomes) == 3
+
+
 def test_interrupted_parallel_series_keeps_what_it_has_and_ends_its_workers(tmp_path: Path) -> None:
     cache = ResultCache(tmp_path)
     question = Question(ToyScenario(jobs=200, interrupt_parent_at=4))

@@ -38,9 +38,12 @@ def test_histogram_of_nothing_and_of_zeros_is_zero() -> None:
     assert zeros.share_above(1.0) == 0.25
 
 
-def test_share_above_is_right_to_within_a_bucket() -> None:
+def test_share_above_is_right_to_far_less_than_a_bucket() -> None:
     values = np.random.default_rng(3).exponential(1.0, 100_000)
-    assert of(values).share_above(2.0) == pytest.approx((values > 2.0).mean(), abs=0.005)
+    seen = of(values)
+    for limit in (0.5, 2.0, 2.005, 2.01, 2.015, 6.0):
+        assert seen.share_above(limit) == pytest.approx((values > limit).mean(), abs=2e-4)
+    assert (seen.share_above(0.0), seen.share_above(1e9)) == (1.0, 0.0)
 
 
 def test_values_that_are_infinite_move_the_quantiles_and_are_the_last_of_them() -> None:

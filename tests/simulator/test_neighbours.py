@@ -23,6 +23,11 @@ def test_formulas_are_those_of_the_truth_table_where_the_neighbour_is_the_case_i
     assert neighbours.waits_by_level(5, [1.0, 3.0], 1.0) == pytest.approx(TRUTH["Q14"]["wait_mean_by_priority"])
     assert neighbours.in_turn(10, 8.0, 1.0).sojourn == pytest.approx(TRUTH["P02"]["sojourn_mean"])
     assert neighbours.in_turn_limits_s(10, 8.0, 1.0)[1] == pytest.approx(TRUTH["P02"]["sojourn_p99"])
+    mixed = neighbours.mixed_wait_s(
+        10, 9.0, TRUTH["Q12"]["h2_p"], 1 / TRUTH["Q12"]["h2_rate1"], 1 / TRUTH["Q12"]["h2_rate2"]
+    )
+    assert mixed == pytest.approx(TRUTH["Q12"]["wait_mean"], rel=1e-5)
+    assert neighbours.mixed_wait_s(10, 8.0, 0.3, 1.0, 1.0) == pytest.approx(TRUTH["Q02"]["wait_mean"], rel=1e-6)
     day = neighbours.endless(100.0, 0.5, 3600.0, 30.0)
     assert tuple(day) == pytest.approx([TRUTH["Q19"][name] for name in ("busy_mean", "busy_peak", "lag_s")])
     assert 5.0 / neighbours.runs_expected(0.05, 3, 1) == pytest.approx(TRUTH["F13"]["mean_s_to_false_drop"])

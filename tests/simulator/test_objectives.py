@@ -102,3 +102,18 @@ def test_exit_code_is_the_worst_of_all() -> None:
     assert exit_code([met], unstable=True) == Exit.MISSED
     assert exit_code([met], partial=True) == Exit.NOT_PRECISE
     assert exit_code([]) == Exit.MET
+
+
+def test_objective_about_what_never_happened_decides_nothing() -> None:
+    judgement = parse("failover.restart.max < 10 s").judge([])
+    assert judgement.verdict is Verdict.NOT_PRECISE
+    assert judgement.as_json()["value"] is None
+    assert judgement.fact == "failover.restart.max was not measured: it never happened, asked < 10 s"
+    assert exit_code([judgement]) is Exit.NOT_PRECISE
+
+
+@pytest.mark.parametrize("text", ["orders.latency.p99 < 3", "backlog.drain < 5 %", "failover.restart.max < 4/s"])
+def test_bound_of_a_time_has_a_unit_of_time(text: str) -> None:
+    with pytest.raises(ObjectiveError, match=r"this is a time; its bound has a unit, such as \d s"):
+        parse(text)
+    assert parse("orders.wait.mean == 0").bound == 0

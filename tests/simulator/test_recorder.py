@@ -39,3 +39,14 @@ def test_time_that_is_counted_twice_is_found() -> None:
     recorder.sojourns_us += 1
     with pytest.raises(SelfTestError, match="Little"):
         recorder.check({})
+
+
+def test_endings_are_counted_at_once_as_they_are_when_folded() -> None:
+    work = {"failure": 0.2, "attempts": 2, "start-within": {"constant": "300 ms"}}
+    one = World(scenario(fidelity="exact", agents={"count": 1, "slots": 7}, work=work), 1, 0)
+    one.run()
+    seen = one.recorder.work[1]
+    seen.fold()
+    for state in ("succeeded", "failed", "dead"):  # those that did not start in time have failed
+        assert seen.ended(state) == sum(phase.get(state, 0) for phase in seen.counts) > 0
+    assert seen.ended("cancelled") == 0

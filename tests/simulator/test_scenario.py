@@ -105,3 +105,18 @@ def test_agents_are_named_by_group_number_range_and_zone() -> None:
     assert list(agents_named(one, "erp/2-3")) == [("erp", 2), ("erp", 3)]
     with pytest.raises(LookupError):
         list(agents_named(one, "zone-x"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("groups.erp.agents.cout", 3, "unknown key `cout`; did you mean `count`?"),
+        ("groups.erp.agents.count", "many", "should be a valid integer"),
+        ("version", 2, "`2` is not known here; it is 1"),
+    ],
+)
+def test_change_that_does_not_fit_is_refused_with_what_was_probably_meant(key: str, value: object, words: str) -> None:
+    with pytest.raises(ChangeError) as refused:
+        scenario().changed({key: value})
+    assert words in str(refused.value)
+    assert "https://" not in str(refused.value)

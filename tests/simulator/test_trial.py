@@ -1,10 +1,22 @@
 """How the figures of a case are read off its replications."""
 
+from collections.abc import Sequence
+from math import exp, log
+
 import numpy as np
 import pytest
 
 from simulator.experiments import Outcome
-from simulator.trial import Evidence, ExplainedDeviation, InverseMean, Mean, RootMeanSquare, twin_of
+from simulator.trial import (
+    Evidence,
+    ExplainedDeviation,
+    InverseMean,
+    Mean,
+    Quantile,
+    RootMeanSquare,
+    above,
+    twin_of,
+)
 
 
 def evidence(columns: dict[str, list[float]], controls: dict[str, float], variances: dict[str, float]) -> Evidence:
@@ -63,3 +75,23 @@ def test_deviation_is_exact_where_what_varies_is_known() -> None:
 
 def test_deviations_are_averaged_by_their_squares() -> None:
     assert RootMeanSquare("sd")(evidence({"sd": [3.0, 4.0, 3.0, 4.0]}, {}, {})).mean == pytest.approx(12.5**0.5)
+
+
+def tails(day: float, limits_s: Sequence[float]) -> Outcome:
+    """A day on which sojourns are exponential, and so many times as long as they should be."""
+    return Outcome("", {"v": 9.9, **{above("v", limit): exp(-limit / day) for limit in limits_s}}, 10, 1.0, 0.0)
+
+
+def test_quantile_is_where_the_mean_share_above_is_what_it_should_be() -> None:
+    limits_s = [4.0 * 1.02**step for step in range(-10, 11)]
+    seen = Quantile("v", 0.01)(Evidence([tails(day, limits_s) for day in (0.95, 1.0, 1.05)], {}, 0.9))
+    shares = [sum(exp(-limit / day) for day in (0.95, 1.0, 1.05)) / 3 for limit in (seen.mean - 0.01, seen.mean + 0.01)]
+    assert shares[0] > 0.01 > shares[1]
+    assert seen.holds(-log(0.01))
+    assert 0.05 < seen.half_width < 1
+
+
+@pytest.mark.parametrize("limits_s", [[], [1.0, 2.0], [9.0, 9.5]])
+def test_quantile_that_no_limit_is_near_is_the_mean_of_the_days(limits_s: list[float]) -> None:
+    seen = Quantile("v", 0.01)(Evidence([tails(day, limits_s) for day in (1.0, 1.01, 0.99)], {}, 0.9))
+    assert (seen.mean, seen.half_width) == (9.9, 0.0)

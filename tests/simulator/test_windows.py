@@ -18,15 +18,6 @@ def test_latencies_fall_into_the_window_of_their_arrival() -> None:
     assert median[47] == pytest.approx(4.0, rel=0.02)
 
 
-def test_jobs_within_a_bound_are_counted_from_the_start() -> None:
-    seen = LatencyWindows(WINDOWS * 1_000_000)
-    seen.add(np.asarray([100.0, 200.0, 1_500_000.0]), np.asarray([0.5, 0.9, 2.0]))
-    within = seen.at_most((0.7, 1.0, float("inf")))
-    assert within[0.7] == [1] * WINDOWS
-    assert within[1.0] == [2] * WINDOWS
-    assert within[float("inf")] == [2] + [3] * 47
-
-
 def test_evenness_of_windows_looks_at_agents_that_were_there_throughout() -> None:
     up = [[True, True], [True, True], [True, False]]
     shares = Shares(["a", "b", "c"], 0.0, 10.0, [[10, 10], [10, 30], [10, 0]], up)

@@ -245,6 +245,47 @@ def test_hung_agent_loses_its_jobs_after_a_lease_and_keeps_them_when_it_goes_on_
     assert short.figures["orders.latency.max"] > 3.0
 
 
+def test_job_of_an_agent_that_stood_still_takes_as_much_longer_as_it_stood() -> None:
+    one: dict[str, Any] = {"agents": {"count": 1, "slots": 1}, "arrivals": {"even": "0.1/s"}, "duration": "2 s"}
+    for beats in (False, True):
+        seen = fault({"at": "31 s", "hang": "erp/1", "for": "3 s", "beats": beats}, settle="0 s", **one)
+        assert seen.figures["orders.latency.max"] == pytest.approx(5.0, abs=0.02)
+        assert seen.figures["orders.attempts.mean"] == 1.0
+
+
+STUCK: dict[str, Any] = {"at": "30 s", "hang": "erp/1", "for": "25 s", "beats": True}
+
+
+def test_agent_that_beats_and_makes_no_progress_keeps_its_jobs_where_nothing_limits_their_time() -> None:
+    seen = fault(STUCK)
+    assert seen.figures["erp.availability"] == 1.0
+    assert seen.figures["failover.detect.count"] == seen.figures["orders.retried"] == 0
+    assert seen.figures["orders.latency.max"] > 25.0
+
+
+def test_run_timeout_gives_the_jobs_of_an_agent_that_makes_no_progress_to_others() -> None:
+    seen = fault(STUCK, duration="400 ms", work={"run-timeout": "2 s"})
+    assert 0 < seen.figures["orders.retried"] <= 8
+    assert seen.figures["overlapped"] == seen.figures["orders.retried"]  # nobody could stop the first attempt
+    assert seen.figures["orders.succeeded"] == seen.figures["orders.arrived"]
+    assert seen.figures["orders.latency.max"] < 25.0
+
+
+def test_deadline_fails_the_jobs_of_an_agent_that_makes_no_progress() -> None:
+    seen = fault(STUCK, duration="400 ms", work={"deadline": "3 s"})
+    assert 0 < seen.figures["orders.failed"] <= 4
+    assert seen.figures["orders.retried"] == 0
+
+
+def test_agents_get_stuck_by_chance() -> None:
+    stuck = {"random": "hang", "agents": "erp/1", "mttf": "8 s", "mttr": "4 s", "beats": True}
+    seen, well = fault(stuck), fault()
+    assert seen.figures["erp.up.mean"] == 6.0
+    assert seen.figures["orders.latency.max"] > well.figures["orders.latency.max"]
+    with pytest.raises(ValueError, match="nobody beats in a crash"):
+        scenario(faults=[stuck | {"random": "crash"}])
+
+
 @pytest.mark.parametrize("ends", ["pause", "stop"])
 def test_drained_agents_lose_nothing_and_are_back_afterwards(ends: str) -> None:
     seen = fault({"at": "20 s", "drain": "erp/1-3", "for": "20 s", "ends": ends}, run="60 s")

@@ -4,6 +4,7 @@
     MESH_SABOTAGE=service=1.05 python -m tests.simulator.verification --quick
 
 With `MESH_SABOTAGE=service=1.05` everything that takes time takes 5 % longer: at least four of five cases must fail.
+Evenness (E01, E02) and the back-off of agents (F16) have no such time in them, and F06 has a bound of more than that.
 """
 
 import argparse

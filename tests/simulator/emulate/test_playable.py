@@ -21,6 +21,7 @@ CANNOT: list[tuple[dict[str, Any], str]] = [
     ({"arrivals": {"closed": {"clients": 3, "think": "1 s"}}}, "work.orders.arrivals"),
     ({"faults": [{"at": "20 s", "partition": "erp/1", "for": "5 s"}]}, r"fault 1 \(partition erp/1\)"),
     ({"faults": [{"at": "20 s", "crash": "erp/1", "for": "5 s", "silent": True}]}, "silent"),
+    ({"faults": [{"at": "20 s", "hang": "erp/1", "for": "5 s", "beats": True}]}, "a process that is stopped"),
     ({"faults": [{"random": "crash", "mttf": "1 h", "mttr": "1 min"}]}, "chance is for the simulation"),
     ({"network": {"loss": "1 %"}}, "network.loss"),
     ({"run": "7 h"}, "horizon"),
