@@ -5,8 +5,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-# Tests run one after the other: those with real processes measure seconds and would disturb one another on two cores.
-WORKERS ?= 0
+# One worker runs the tests with real processes, one after the other (tests/conftest.py), the other one the rest.
+WORKERS ?= 2
 
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header
 # All but `ray`, which is as large as all others together: it has a lock and an environment of its own.
@@ -15,7 +15,7 @@ RAY_VENV := .venv-ray
 RAY_STAMP := $(RAY_VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-quick check bench bench-quick soak test-ray system requirements telemetry lock install clean
+.PHONY: help demo test test-quick check bench bench-quick soak test-ray chaos system requirements telemetry lock install clean
 
 help: ## print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ help: ## print the targets
 demo: $(STAMP) ## one broker, three agents, real faults: see that no job is lost (ARGS=--json)
 	@$(BIN)/python -m tests.e2e.demo $(ARGS)
 
-test: $(STAMP) ## all tests but the soaks (ARGS='-k drain', WORKERS=2)
+test: $(STAMP) ## all tests but the soaks (ARGS='-k drain', WORKERS=0 for one process)
 	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 test-ray: $(RAY_STAMP) ## the tests of the simulator on Ray, in an environment of their own (80 MB to fetch)
@@ -45,6 +45,9 @@ bench-quick: $(STAMP) ## the same figures from fewer rounds
 soak: $(STAMP) ## the tests that run for minutes to hours
 	@$(BIN)/python -m pytest -m soak --timeout 0 $(ARGS) || { \
 	  status=$$?; test $$status -ne 5 || echo 'soak: no test is marked `soak` yet, nothing ran' >&2; exit $$status; }
+
+chaos: $(STAMP) ## faults against real processes, with controls that must be caught (ARGS='--row ID', ARGS=--list)
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 system: ## list and install the Debian packages that some tests need (asks unless CI=true)
 	@sh requirements/system.sh

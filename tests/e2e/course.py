@@ -24,7 +24,7 @@ from uuid import UUID
 from mesh_client import AgentView, JobSpec, MeshClient, NotFoundError
 from tests.e2e.history import Entry, Findings, History, check, read
 from tests.e2e.load import Load
-from tests.e2e.processes import Mesh, Process, store_file
+from tests.e2e.processes import BROKER_PROGRAM, Mesh, Process, store_file
 from tests.e2e.stored import StoredJob, read_store
 
 T = TypeVar("T")
@@ -50,15 +50,19 @@ async def until(found: Callable[[], Awaitable[T]], what: str, within_s: float = 
 
 
 class Course:
-    """One broker, agents and a client over the empty `folder`. `settings` are variables of the broker."""
+    """One broker, agents and a client over the empty `folder`. `settings` are variables of the broker.
+
+    `data` is where the broker keeps its data, if not in `folder`.
+    """
 
     def __init__(
         self,
         folder: Path,
         *,
         settings: Mapping[str, str] = FAST,
-        broker_program: Sequence[str] = ("-m", "broker.cli"),
+        broker_program: Sequence[str] = BROKER_PROGRAM,
         seed: int = SEED,
+        data: Path | None = None,
     ) -> None:
         self.agents_file = folder / "agents.jsonl"
         self._own_file = folder / "course.jsonl"
@@ -66,10 +70,11 @@ class Course:
         self.generator = random.Random(seed)
         self.history = History(self._own_file, "course")
         self.mesh = Mesh(
-            folder / "broker",
+            data or folder / "broker",
             settings=settings,
             broker_program=broker_program,
             agent_program=("-m", "tests.e2e.agent", str(self.agents_file)),
+            agents_data=folder / "broker-agents",
         )
         self.client = MeshClient(self.mesh.addresses.api, retry_for_s=RETRY_FOR_S)
         self.jobs: list[StoredJob] = []
@@ -86,17 +91,27 @@ class Course:
         await self.mesh.__aexit__(kind, error, trace)
         self.history.close()
 
-    async def start_agent(self, name: str, *, slots: int, broker: str = "") -> Process:
-        """Start an agent (again); `broker` is where it finds its broker, if not at the broker's own address."""
+    async def start_agent(
+        self, name: str, *, slots: int, broker: str = "", prefix: Sequence[str] = (), options: Sequence[str] = ()
+    ) -> Process:
+        """Start an agent (again); `broker` is where it finds its broker, if not at the broker's own address.
+
+        `prefix` are the words of a program that becomes the agent, `options` more words for the agent itself.
+        """
         self.history.add("start", name, "invoke")
-        return await self.mesh.start_agent(name, slots=slots, broker=broker)
+        return await self.mesh.start_agent(name, slots=slots, broker=broker, prefix=prefix, options=options)
 
     # --- what happens to it -----------------------------------------------------------------------------------------
 
     def load(
-        self, *, rate: float, run_s: tuple[float, float] | None = (0.02, 0.2), payload_bytes: int = 0
+        self,
+        *,
+        rate: float,
+        run_s: tuple[float, float] | None = (0.02, 0.2),
+        payload_bytes: int = 0,
+        batch: int = 1,
     ) -> AbstractAsyncContextManager[Load]:
-        """Jobs at this rate while the context is open."""
+        """Jobs at this rate while the context is open, `batch` of them in a call."""
         return Load(
             self.client,
             self.history,
@@ -104,6 +119,7 @@ class Course:
             run_s=run_s,
             generator=self.generator,
             payload_bytes=payload_bytes,
+            batch=batch,
         ).running()
 
     async def submit(self, seconds: Sequence[float]) -> list[str]:
@@ -170,10 +186,14 @@ class Course:
 
     async def judge(self, quiet_s: float = WAIT_S) -> Findings:
         """Wait `quiet_s` at most for quiet, end all processes in order, and hold the histories against the store."""
-        await until(self._is_quiet, "nothing waits and nothing runs", quiet_s)
+        await self.quiet(quiet_s)
         await self.mesh.stop()
         self.jobs = read_store(store_file(self.mesh.data))
         return check(self.entries(), self.jobs)
+
+    async def quiet(self, within_s: float = WAIT_S) -> None:
+        """Return when nothing waits and nothing runs. Raises AssertionError if that does not come."""
+        await until(self._is_quiet, "nothing waits and nothing runs", within_s)
 
     async def _is_quiet(self) -> bool:
         group = await self.client.get_group(GROUP)

@@ -2,28 +2,39 @@
 
     python -m tests.e2e.defects ack-before-commit serve --dev ...
 
-The process is `mesh` itself with one function replaced from outside.
+The process is `mesh` itself with one function replaced from outside. Besides those of this module, every defect of the
+dispatcher that the simulator's seeds must find (`tests.mutants.dispatcher`) can be put in by its name.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Final
 
 import pytest
 
+from broker import engine
 from broker.cli import main
+from broker.clock import EngineClock
 from broker.dispatch import liveness, reports
+from broker.dispatch.batch import Batch
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.messages import AcceptOutcome, AttemptFinished, AttemptId
 from broker.dispatch.model import Agent, Job
-from broker.store.base import CommitOutcome, CommitRequest, CommitStatus
+from broker.engine import Engine
+from broker.store.base import Body, CommitOutcome, CommitRequest, CommitStatus
 from broker.store.sqlite import SqliteStore
 
 LATE_S: Final = 1.0
+SOON_S: Final = 0.3
+NEVER_US: Final = 1 << 62
 REPLACED: Final = pytest.MonkeyPatch()
+MUTANTS: Final = ExitStack()
+"""Holds what was put in for as long as the process lives."""
 
 
 def ack_before_commit() -> None:
@@ -40,6 +51,59 @@ def ack_before_commit() -> None:
     async def commit(self: SqliteStore, request: CommitRequest) -> CommitOutcome:
         waiting[:] = [asyncio.create_task(write(self, request, waiting[0] if waiting else None))]
         return CommitOutcome(CommitStatus.COMMITTED)
+
+    REPLACED.setattr(SqliteStore, "commit", commit)
+
+
+def dispatch_before_commit() -> None:
+    """Agents get their work at once; that they have it is written a little later."""
+    really = Engine._commit
+
+    async def commit(self: Engine, batch: Batch, events: int) -> None:
+        for writes in batch.writes.values():
+            for key, body in writes.payloads.items():
+                assert isinstance(body, Body)
+                self.payloads.put(key, body)
+        await self._send(list(batch.sends()))
+        for effects in batch.effects.values():
+            effects.sends.clear()
+        await asyncio.sleep(SOON_S)
+        await really(self, batch, events)
+
+    REPLACED.setattr(Engine, "_commit", commit)
+
+
+def unaware_of_lag() -> None:
+    """Whoever could not be heard while the broker stood still has been silent."""
+    REPLACED.setattr(engine, "LAG_US", NEVER_US)
+
+
+def wall_clock() -> None:
+    """Deadlines follow the clock on the wall, whoever sets it."""
+    REPLACED.setattr(EngineClock, "now_us", lambda self: time.time_ns() // 1_000)
+
+
+def capacity_drifts() -> None:
+    """The slot of work that came from a lost agent is never free again."""
+    really = Ledger.release
+
+    def release(self: Ledger, job: Job, agent: Agent) -> None:
+        really(self, job, agent)
+        if job.attempt > 1:
+            agent.detached[job.key, job.attempt] = None
+            self.slot_freed(agent)
+
+    REPLACED.setattr(Ledger, "release", release)
+
+
+def full_is_fine() -> None:
+    """What the store rolled back for want of room counts as written."""
+    really = SqliteStore.commit
+
+    async def commit(self: SqliteStore, request: CommitRequest) -> CommitOutcome:
+        outcome = await really(self, request)
+        is_back = outcome.status is CommitStatus.ROLLED_BACK
+        return CommitOutcome(CommitStatus.COMMITTED) if is_back else outcome
 
     REPLACED.setattr(SqliteStore, "commit", commit)
 
@@ -64,11 +128,26 @@ def no_reconciliation() -> None:
 
 DEFECTS: Final[dict[str, Callable[[], None]]] = {
     "ack-before-commit": ack_before_commit,
+    "dispatch-before-commit": dispatch_before_commit,
+    "unaware-of-lag": unaware_of_lag,
+    "wall-clock": wall_clock,
+    "capacity-drifts": capacity_drifts,
+    "full-is-fine": full_is_fine,
     "no-fencing": no_fencing,
     "no-reconciliation": no_reconciliation,
 }
 
 
+def plant(name: str) -> None:
+    """Put a defect into this process, for good. Raises KeyError."""
+    if name in DEFECTS:
+        DEFECTS[name]()
+        return
+    from tests.mutants.dispatcher import MUTANTS as MUTATIONS  # it costs a moment
+
+    MUTANTS.enter_context({one.name: one for one in MUTATIONS}[name].applied())
+
+
 if __name__ == "__main__":
-    DEFECTS[sys.argv[1]]()
+    plant(sys.argv[1])
     sys.exit(main(sys.argv[2:]))

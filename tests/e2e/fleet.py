@@ -19,10 +19,10 @@ from agent_stub.settings import AgentSettings
 from tests.e2e.agent import WritingAgent
 
 
-async def run(broker: str, first: int, number: int) -> int:
+async def run(broker: str, first: int, number: int, slots: int) -> int:
     """Serve until told to leave; the exit code of the process."""
     agents = [
-        WritingAgent(AgentSettings(agent=f"h{first + at}", broker=broker, slots=1, dev=True), builtin_operations())
+        WritingAgent(AgentSettings(agent=f"h{first + at}", broker=broker, slots=slots, dev=True), builtin_operations())
         for at in range(number)
     ]
 
@@ -40,7 +40,8 @@ if __name__ == "__main__":
     parser.add_argument("--broker", required=True)
     parser.add_argument("--first", type=int, default=0, help="number of the first agent")
     parser.add_argument("--agents", type=int, required=True)
+    parser.add_argument("--slots", type=int, default=1, help="of each agent")
     asked = parser.parse_args()
     WritingAgent.file = asked.history
     configure("warning")
-    sys.exit(asyncio.run(run(asked.broker, asked.first, asked.agents)))
+    sys.exit(asyncio.run(run(asked.broker, asked.first, asked.agents, asked.slots)))

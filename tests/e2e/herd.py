@@ -1,10 +1,11 @@
 """A herd of agents that lose their broker all at once, and come back when it is there again.
 
     python -m tests.e2e.herd --agents 500 --json
+    python -m tests.e2e.herd --agents 5000 --kill
 
-Agents in a few processes, `echo` jobs at a steady rate, a restart of the broker in order. The run is good if all
-agents are active again, none of them is taken for dead afterwards for longer than a lease, submissions go on and
-nothing is lost or runs again.
+Agents in a few processes, `echo` jobs at a steady rate, a restart of the broker in order or (`--kill`) by SIGKILL. The
+run is good if all agents are active again, none of them is taken for dead afterwards for longer than a lease,
+submissions go on and nothing is lost or runs again.
 """
 
 from __future__ import annotations
@@ -56,8 +57,9 @@ class Figures:
 class Herd:
     """One run of `agents` agents in `folder`, which must be empty."""
 
-    def __init__(self, folder: Path, *, agents: int) -> None:
+    def __init__(self, folder: Path, *, agents: int, is_killed: bool = False) -> None:
         self.figures = Figures(agents)
+        self._is_killed = is_killed
         self._course = Course(folder, settings={})
         share = -(-agents // PROCESSES)
         self._fleets = [
@@ -105,8 +107,8 @@ class Herd:
     async def _restart(self) -> None:
         mesh = self._course.mesh
         began_s = time.monotonic()
-        with self._course.during("restart", "broker"):
-            await mesh.broker.stop()
+        with self._course.during("kill" if self._is_killed else "restart", "broker"):
+            await (mesh.broker.kill() if self._is_killed else mesh.broker.stop())
             await mesh.start_broker()
         ready_s = time.monotonic()
         self.figures.away_s = ready_s - began_s
@@ -137,11 +139,12 @@ def main() -> int:
     """Run as the command line says; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.e2e.herd", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--agents", type=int, default=500)
+    parser.add_argument("--kill", action="store_true", help="SIGKILL instead of a restart in order")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output")
     asked = parser.parse_args()
 
     async def run(folder: Path) -> tuple[Findings, Figures]:
-        herd = Herd(folder, agents=asked.agents)
+        herd = Herd(folder, agents=asked.agents, is_killed=asked.kill)
         return await herd.run(), herd.figures
 
     with tempfile.TemporaryDirectory(prefix="mesh-herd-") as name:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -52,10 +53,12 @@ class Kills:
 class KillBroker:
     """One run in `folder`, which must be empty."""
 
-    def __init__(self, folder: Path, *, kills: int, rate: float, seed: int) -> None:
+    def __init__(
+        self, folder: Path, *, kills: int, rate: float, seed: int, program: Sequence[str] = ("-m", "broker.cli")
+    ) -> None:
         self._kills_wanted = kills
         self._rate = rate
-        self._course = Course(folder, settings={}, seed=seed)
+        self._course = Course(folder, settings={}, seed=seed, broker_program=program)
         self.kills = Kills()
 
     async def run(self) -> Findings:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Self
 from uuid import UUID
 
-from mesh_client import MeshClient, MeshClientError, UnavailableError
+from mesh_client import JobSpec, MeshClient, MeshClientError, MeshTimeoutError, UnavailableError
 from tests.e2e.history import History
 
 ANSWER_S = 60.0
@@ -18,7 +18,7 @@ ANSWER_S = 60.0
 class Load:
     """Sleeps of `run_s` seconds (from, to; None: `echo`), `rate` a second; job ids and times by `generator`.
 
-    Raises MeshClientError, unless no broker answers.
+    `batch` of them go together in one call. Raises MeshClientError, unless no broker answers in time.
     """
 
     def __init__(
@@ -30,6 +30,7 @@ class Load:
         run_s: tuple[float, float] | None,
         generator: random.Random,
         payload_bytes: int = 0,
+        batch: int = 1,
     ) -> None:
         self._client = client
         self._history = history
@@ -37,6 +38,7 @@ class Load:
         self._run_s = run_s
         self._generator = generator
         self._padding = "x" * payload_bytes
+        self._batch = batch
         self._moved = asyncio.Event()
         self._is_over = False
         self.acknowledged: list[str] = []
@@ -63,25 +65,35 @@ class Load:
         due_s = loop.time()
         async with asyncio.TaskGroup() as submissions:
             while not self._is_over:
-                due_s += 1 / self._rate
+                due_s += self._batch / self._rate
                 await asyncio.sleep(due_s - loop.time())
                 submissions.create_task(self._submit())
 
     async def _submit(self) -> None:
-        job_id = UUID(int=self._generator.getrandbits(128), version=4)
-        operation = "echo"
-        wish: dict[str, object] = {"padding": self._padding}
-        if self._run_s is not None:
-            operation, wish["seconds"] = "sleep", round(self._generator.uniform(*self._run_s), 3)
-        self._history.add("submit", job_id.hex, "invoke")
+        specs = [self._spec() for _ in range(self._batch)]
+        ids = [UUID(str(spec.job_id)) for spec in specs]
+        self._tell(ids, "invoke")
         try:
-            await self._client.submit(operation, json=wish, job_id=str(job_id))
-        except UnavailableError:
-            self._history.add("submit", job_id.hex, "info")
+            for answer in await self._client.submit_many(specs):
+                answer.accepted()
+        except (UnavailableError, MeshTimeoutError):
+            self._tell(ids, "info")
         except MeshClientError:
-            self._history.add("submit", job_id.hex, "fail")
+            self._tell(ids, "fail")
             raise
         else:
-            self._history.add("submit", job_id.hex, "ok")
-            self.acknowledged.append(str(job_id))
+            self._tell(ids, "ok")
+            self.acknowledged += map(str, ids)
             self._moved.set()
+
+    def _spec(self) -> JobSpec:
+        job_id = UUID(int=self._generator.getrandbits(128), version=4)
+        wish: dict[str, object] = {"padding": self._padding}
+        if self._run_s is None:
+            return JobSpec("echo", json=wish, job_id=str(job_id))
+        wish["seconds"] = round(self._generator.uniform(*self._run_s), 3)
+        return JobSpec("sleep", json=wish, job_id=str(job_id))
+
+    def _tell(self, ids: Iterable[UUID], phase: str) -> None:
+        for job_id in ids:
+            self._history.add("submit", job_id.hex, phase)

@@ -35,6 +35,11 @@ def rss_kib(pid: int) -> int:
     raise ProcessLookupError(f"process {pid} has no memory")
 
 
+def descriptors(pid: int) -> int:
+    """How many files, sockets and pipes a process has open now."""
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
 def _page(address: str) -> str:
     connection = HTTPConnection(address, timeout=ANSWER_S)
     try:

@@ -9,6 +9,17 @@ It is the demonstration's own: what people are shown and what tests start are th
 """
 
 from broker.cli._demo_store import JobRecord, count_held, read_jobs, store_file
-from mesh_client.loopback import Addresses, Mesh, Process, ProcessError
+from mesh_client.loopback import AGENT_PROGRAM, BROKER_PROGRAM, Addresses, Mesh, Process, ProcessError
 
-__all__ = ["Addresses", "JobRecord", "Mesh", "Process", "ProcessError", "count_held", "read_jobs", "store_file"]
+__all__ = [
+    "AGENT_PROGRAM",
+    "BROKER_PROGRAM",
+    "Addresses",
+    "JobRecord",
+    "Mesh",
+    "Process",
+    "ProcessError",
+    "count_held",
+    "read_jobs",
+    "store_file",
+]

@@ -14,15 +14,18 @@ A network that loses packets looks like a stall to those who speak TCP through i
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
 import struct
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import suppress
 from enum import StrEnum
 from types import TracebackType
 from typing import Final, Self
 
 CHUNK_BYTES: Final = 1 << 16
+RECORDED_BYTES_MAX: Final = 1 << 20
 LINGER_NOT: Final = struct.pack("ii", 1, 0)
 """SO_LINGER that makes `close` send RST."""
 
@@ -45,11 +48,13 @@ class Proxy:
         self._target = (host, int(port))
         self._gates = {direction: asyncio.Event() for direction in BOTH}
         self._cut = asyncio.Event()
-        self._ends: dict[Direction, set[asyncio.StreamWriter]] = {direction: set() for direction in BOTH}
+        self._connections: list[Mapping[Direction, asyncio.StreamWriter]] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self.address = ""
         self.relayed_bytes: Counter[Direction] = Counter()
+        self.recorded = {direction: bytearray() for direction in BOTH}
+        """The first bytes that were relayed, `RECORDED_BYTES_MAX` in each direction."""
         self.flow()
 
     async def __aenter__(self) -> Self:
@@ -80,8 +85,8 @@ class Proxy:
     def cut(self, *directions: Direction) -> None:
         """End the connections, or only these directions of them; new ones end at once until `heal`."""
         self._cut.set()
-        for direction in directions or BOTH:
-            for writer in self._ends[direction]:
+        for connection in self._connections:
+            for writer in (connection[direction] for direction in directions or BOTH):
                 if directions and writer.can_write_eof():
                     writer.write_eof()
                 else:
@@ -91,12 +96,19 @@ class Proxy:
         """Serve new connections again."""
         self._cut.clear()
 
-    def reset(self) -> None:
-        """End the connections as a machine does that has forgotten them."""
-        for writers in self._ends.values():
-            for writer in writers:
+    def reset(self, number: int | None = None, generator: random.Random | None = None) -> int:
+        """End connections as a machine does that has forgotten them: all, or so many that `generator` draws.
+
+        Returns how many.
+        """
+        hit = list(self._connections)
+        if number is not None:
+            hit = (generator or random.Random()).sample(hit, min(number, len(hit)))
+        for connection in hit:
+            for writer in connection.values():
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_NOT)
                 writer.transport.abort()
+        return len(hit)
 
     def _accept(self, from_agent: asyncio.StreamReader, to_agent: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(self._relay(from_agent, to_agent), name="relay")
@@ -114,15 +126,14 @@ class Proxy:
         if self._cut.is_set():  # by now
             to_broker.close()
             return
-        self._ends[Direction.TO_AGENT].add(to_agent)
-        self._ends[Direction.TO_BROKER].add(to_broker)
+        connection = {Direction.TO_AGENT: to_agent, Direction.TO_BROKER: to_broker}
+        self._connections.append(connection)
         try:
             async with asyncio.TaskGroup() as both:
                 both.create_task(self._pump(from_agent, to_broker, Direction.TO_BROKER))
                 both.create_task(self._pump(from_broker, to_agent, Direction.TO_AGENT))
         finally:
-            self._ends[Direction.TO_AGENT].discard(to_agent)
-            self._ends[Direction.TO_BROKER].discard(to_broker)
+            self._connections.remove(connection)
             to_broker.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction) -> None:
@@ -132,6 +143,7 @@ class Proxy:
                 writer.write(part)
                 await writer.drain()
                 self.relayed_bytes[direction] += len(part)
+                self.recorded[direction] += part[: RECORDED_BYTES_MAX - len(self.recorded[direction])]
         # The end waits like every byte before it. An error of one side ends the other side too.
         await self._gates[direction].wait()
         with suppress(OSError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +55,12 @@ class StoredJob:
 
 def percentile_s(jobs: Sequence[StoredJob], share: float) -> float:
     """The time within which this share of the jobs ended."""
-    ordered = sorted(job.latency_s for job in jobs)
+    return percentile((job.latency_s for job in jobs), share)
+
+
+def percentile(values: Iterable[float], share: float) -> float:
+    """The value that this share of them does not exceed (by nearest rank). Raises IndexError if there is none."""
+    ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 

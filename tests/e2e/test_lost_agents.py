@@ -85,10 +85,10 @@ async def test_agent_that_stood_still_for_longer_than_its_lease_has_its_late_out
         agent = await course.start_agent("a1", slots=SLOTS)
         await course.submit([1.0] * SLOTS)
         held = await course.begun("a1", SLOTS)
-        await course.start_agent("a2", slots=4 * SLOTS)
         async with course.load(rate=RATE) as load:
             with course.during("freeze", "a1"):
                 agent.signal(signal.SIGSTOP)
+                await course.start_agent("a2", slots=4 * SLOTS)  # now: what a1 holds must not end meanwhile
                 again = {attempt_key(int(run.key.partition("/")[0]), 2) for run in held}
 
                 async def all_again() -> bool:

@@ -102,8 +102,8 @@ async def test_stall_that_is_longer_than_the_lease_runs_what_it_hit_once_more_an
         assert findings.stale_refused >= SLOTS // 2
 
 
-BREAKS: dict[str, Callable[[Proxy], None]] = {
-    "reset": Proxy.reset,
+BREAKS: dict[str, Callable[[Proxy], object]] = {
+    "reset": lambda proxy: proxy.reset(),
     "cut": lambda proxy: proxy.cut(),
     "cut_to_broker": lambda proxy: proxy.cut(Direction.TO_BROKER),
 }
@@ -111,7 +111,7 @@ BREAKS: dict[str, Callable[[Proxy], None]] = {
 
 @pytest.mark.parametrize("fault", BREAKS.values(), ids=BREAKS)
 async def test_connection_that_breaks_and_comes_back_within_the_grace_runs_nothing_again(
-    tmp_path: Path, fault: Callable[[Proxy], None]
+    tmp_path: Path, fault: Callable[[Proxy], object]
 ) -> None:
     async with behind_proxy(tmp_path, PATIENT) as (course, proxy):
         async with course.load(rate=RATE) as load:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -113,3 +114,21 @@ async def test_proxy_resets_connections_and_serves_new_ones() -> None:
         again = await asyncio.open_connection(*proxy.address.split(":"))
         await pass_on(again, await accepted.accepted.get(), b"hello")
         again[1].close()
+
+
+async def test_proxy_resets_only_so_many_connections_as_it_is_told() -> None:
+    async with relayed() as (proxy, agent, broker, accepted):
+        other = await asyncio.open_connection(*proxy.address.split(":"))
+        served = await accepted.accepted.get()
+        await pass_on(other, served, b"second")
+
+        assert proxy.reset(1, random.Random(3)) == 1
+        reads = [asyncio.create_task(reader.read(1)) for reader in (agent[0], other[0])]
+        ended, left = await asyncio.wait(reads, return_when=asyncio.FIRST_COMPLETED)
+
+        assert [type(one.exception()) for one in ended] == [ConnectionResetError]
+        for one in left:
+            one.cancel()
+        await asyncio.wait(left)
+        await pass_on(*((agent, broker) if reads[1] in ended else (other, served)), b"hello")
+        other[1].close()
