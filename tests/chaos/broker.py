@@ -285,7 +285,8 @@ ROWS: Final[tuple[Row, ...]] = (
         "SIGKILL of the broker at seeded moments with work in flight: nothing is lost, double or run again",
         sigkill,
         control=each(
-            planted("ack-before-commit", sigkill, "lost"), planted("dispatch-before-commit", sigkill, "ran_twice")
+            planted("ack-before-commit", sigkill, "lost", is_in_suite=False),
+            planted("dispatch-before-commit", sigkill, "ran_twice", is_in_suite=False),
         ),
         is_in_suite=False,
     ),
