@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 import pytest
+import structlog
 
 # Settings of the person who runs the tests are not settings of the tests; a sabotage is meant for the harness.
 for _name in [name for name in os.environ if name.startswith("MESH_") and name != "MESH_SABOTAGE"]:
@@ -30,6 +32,16 @@ def _ctrl_c_is_left_as_found() -> Iterator[None]:
     after = signal.getsignal(signal.SIGINT)
     signal.signal(signal.SIGINT, before)
     assert after is before, f"the test left its own handler of SIGINT behind: {after}"
+
+
+@pytest.fixture(autouse=True)
+def _logging_is_left_as_found() -> Iterator[None]:
+    """Programs under test send the log to standard error, which is another file, closed by then, in the next test."""
+    handlers, level, configuration = logging.root.handlers[:], logging.root.level, structlog.get_config()
+    yield
+    logging.root.handlers[:] = handlers
+    logging.root.setLevel(level)
+    structlog.configure(**configuration)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
