@@ -69,7 +69,7 @@ def _simulation(console: Console, *, is_quick: bool) -> dict[str, Any]:
 
 
 async def _end_to_end(console: Console, *, is_quick: bool) -> tuple[dict[str, object], list[dict[str, object]]]:
-    jobs, rounds = 30_000 if is_quick else 60_000, 3
+    jobs, rounds = 30_000 if is_quick else 60_000, 5
     console.print(f"end to end: {jobs:,} jobs, durable and not, {rounds} rounds")
     flood = await end_to_end.measure(jobs, rounds)
     paced = []

@@ -3,10 +3,15 @@
 Throughput: from the first submission until the last outcome is durable. Not durable means the same with the data
 directory in memory (tmpfs) and `synchronous = NORMAL`: no commit waits for a disk. Both are measured in turns, because
 a machine changes from minute to minute.
+
+The broker has the first core for itself, agents and client have the others: whichever agent the scheduler lets wait for
+the broker's core holds its work longer and gets less of it, and evenness would be the scheduler's. One round without
+that says how much it is.
 """
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,6 +33,7 @@ SLOTS: Final = 128
 PREFETCH: Final = 3
 WARM_UP_JOBS: Final = 4_000
 LIMIT_S: Final = 300.0
+ROUNDS_SHARED: Final = 3
 MEMORY_FOLDER: Final = Path("/dev/shm")  # noqa: S108 - a file system in memory is what is measured
 
 
@@ -47,10 +53,17 @@ class Round:
 
 
 class Site:
-    """A mesh that is measured: started, warm, with what it says of itself."""
+    """A mesh that is measured: started, warm, with what it says of itself.
 
-    def __init__(self, folder: Path, synchronous: str, profiles: Path | None) -> None:
+    `has_own_core`: the broker runs on the first core, agents and client on the others.
+    """
+
+    def __init__(self, folder: Path, synchronous: str, profiles: Path | None, *, has_own_core: bool = True) -> None:
         self._folder = folder
+        first, *others = sorted(os.sched_getaffinity(0))
+        is_split = has_own_core and bool(others)
+        self._at_broker = _on_cores([first]) if is_split else ()
+        self._at_others = _on_cores(others) if is_split else ()
         profiled = ("-m", "bench.profiled")
         self.mesh = Mesh(
             folder / "broker",
@@ -61,7 +74,7 @@ class Site:
 
     async def start(self, placing: str = "") -> None:
         """Broker and agents; returns when all are connected. `placing`: how the group places, if not by load."""
-        await self.mesh.start_broker()
+        await self.mesh.start_broker(self._at_broker)
         if placing:
             address = ("--api", self.mesh.addresses.api)
             mesh = str(Path(sys.executable).with_name("mesh"))
@@ -70,13 +83,14 @@ class Site:
             )
             assert await told.wait() == 0, "the group's placing could not be set"
         for name in AGENTS:
-            await self.mesh.start_agent(name, slots=SLOTS, options=("--prefetch", str(PREFETCH)))
+            options = ("--prefetch", str(PREFETCH))
+            await self.mesh.start_agent(name, slots=SLOTS, options=options, prefix=self._at_others)
 
     async def client(self, *arguments: str) -> dict[str, float]:
         """Run a client to its end; what it saw."""
         out = self._folder / "client.json"
         where = ("--api", self.mesh.addresses.api, "--out", str(out))
-        client = Process("client", ["-m", "bench.client", *where, *arguments])
+        client = Process("client", ["-m", "bench.client", *where, *arguments], prefix=self._at_others)
         try:
             await client.start()
             await client.said("client.done", LIMIT_S)
@@ -106,12 +120,18 @@ class Site:
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
 
-async def flood_round(jobs: int, *, is_durable: bool, profiles: Path | None = None, placing: str = "") -> Round:
+def _on_cores(cores: list[int]) -> tuple[str, ...]:
+    return ("taskset", "--cpu-list", ",".join(map(str, cores)))
+
+
+async def flood_round(
+    jobs: int, *, is_durable: bool, profiles: Path | None = None, placing: str = "", has_own_core: bool = True
+) -> Round:
     """One measured flood in a mesh of its own."""
     with ExitStack() as stack:
         where = None if is_durable else MEMORY_FOLDER
         name = stack.enter_context(tempfile.TemporaryDirectory(prefix="mesh-bench-", dir=where))
-        site = Site(Path(name), "FULL" if is_durable else "NORMAL", profiles)
+        site = Site(Path(name), "FULL" if is_durable else "NORMAL", profiles, has_own_core=has_own_core)
         async with site.mesh:
             await site.start(placing)
             await site.flood(WARM_UP_JOBS)
@@ -153,6 +173,7 @@ async def measure(jobs: int, rounds: int) -> dict[str, object]:
     for _ in range(rounds):
         durable.append(await flood_round(jobs, is_durable=True))
         fleeting.append(await flood_round(jobs, is_durable=False))
+    shared = [await flood_round(jobs, is_durable=True, has_own_core=False) for _ in range(ROUNDS_SHARED)]
     by_turn = await flood_round(jobs, is_durable=True, placing="round-robin")
     ratios = [one.jobs_per_s / other.jobs_per_s for one, other in zip(durable, fleeting, strict=True)]
     return {
@@ -169,6 +190,8 @@ async def measure(jobs: int, rounds: int) -> dict[str, object]:
         "fsyncs": figure([], "1"),
         "jain": figure([one.jain for one in durable], "1", 6),
         "max_minus_min": figure([one.max_minus_min for one in durable], "1", 0),
+        "jobs_per_s_shared_cores": figure([one.jobs_per_s for one in shared], "1/s", 0),
+        "jain_shared_cores": figure([one.jain for one in shared], "1", 6),
         "jain_round_robin": figure([by_turn.jain], "1", 6),
         "cpu_us_per_job": {
             "broker": figure([one.broker_us for one in durable], "us", 1),
