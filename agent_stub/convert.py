@@ -169,6 +169,8 @@ def hello_to(hello: Hello, about: pb.Hello) -> pb.Hello:
     wire.slots = hello.slots
     wire.capacity.CopyFrom(_capacity_to(hello.capacity))
     wire.held.CopyFrom(attempts_to(hello.held))
+    if hello.finished:
+        wire.finished.CopyFrom(attempts_to(hello.finished))
     for outcome in hello.outcomes:
         _put_outcome(wire.outcomes.add(), outcome)
     wire.previous_attempts = hello.previous_attempts

@@ -57,6 +57,7 @@ def hello_of(connection: Connection, hello: Hello) -> AgentConnected:
         agent.labels,
         tuple(AttemptId(JobKey(key), attempt) for key, attempt in hello.held),
         tuple(_outcome(agent.no, connection.session, outcome) for outcome in hello.outcomes),
+        tuple(AttemptId(JobKey(key), attempt) for key, attempt in hello.finished),
     )
 
 

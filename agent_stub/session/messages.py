@@ -169,7 +169,10 @@ class Heartbeat:
 
 @message
 class Hello:
-    """What the agent holds at one instant; the driver adds who and where it is."""
+    """What the agent holds at one instant; the driver adds who and where it is.
+
+    `finished` are those of `held` that have succeeded or failed, and whose outcomes follow after Welcome.
+    """
 
     connect_seq: int
     slots: int
@@ -178,6 +181,7 @@ class Hello:
     outcomes: list[Outcome]
     previous_attempts: int
     mesh_id: str = ""
+    finished: Sequence[Key] = ()
 
 
 @dataclass(slots=True)

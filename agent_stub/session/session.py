@@ -13,7 +13,8 @@ Rules (the tables of the state machine, "Agent"):
    before the driver has written it where it outlives the process.
 6. What is unacknowledged counts as held.
 7. Goodbye is said only when nothing is held.
-8. A Hello is a snapshot: what was sent on an earlier stream and not acknowledged is said again.
+8. A Hello is a snapshot: what was sent on an earlier stream and not acknowledged is said again. An outcome that does
+   not fit, or is not kept yet, is announced (`Hello.finished`) and follows after Welcome.
 9. What is held belongs to the mesh that gave it: another one is not joined before nothing is held.
 
 A verdict STOP takes the attempt out of what is held at once; its run is ended, keeps its slot until it has ended, and
@@ -42,6 +43,7 @@ from agent_stub.session.messages import (
     LeaveStream,
     Order,
     Outcome,
+    OutcomeStatus,
     Progress,
     Rejected,
     RejectedReason,
@@ -77,6 +79,8 @@ class Phase(Enum):
 
 # Of a member that is asked for several times a job: through its class each look-up costs 0.1 us up to Python 3.11.
 _LIVE: Final = Phase.LIVE
+_WAITED_FOR: Final = (OutcomeStatus.SUCCEEDED, OutcomeStatus.FAILED)
+"""Outcomes for whose sake a broker does not give the job to another agent; after any other it has to."""
 
 
 class AgentSession:
@@ -512,6 +516,7 @@ class AgentSession:
         self._hello_sent_us = self._beat_sent_us = now_us
         self._is_capacity_owed = self._is_capacity_due = False  # Hello states it
         held: list[Key] = []
+        finished: list[Key] = []
         outcomes: list[Outcome] = []
         room = self._hello_bytes_max
         for key, attempt in self._held.items():
@@ -519,13 +524,16 @@ class AgentSession:
             attempt.is_sent = outcome is not None and attempt.is_kept and outcome.wire_bytes <= room
             if outcome is None or not attempt.is_sent:
                 held.append(key)
+                if outcome is not None and outcome.status in _WAITED_FOR:
+                    finished.append(key)
             else:
                 room -= outcome.wire_bytes
                 outcomes.append(outcome)
                 self._outbox.forget(key)
         self._listed = held
         capacity = self._state_capacity()
-        return Hello(self._connect_seq, self.slots, capacity, held, outcomes, self._failed_connects, self.mesh_id)
+        failed, mesh_id = self._failed_connects, self.mesh_id
+        return Hello(self._connect_seq, self.slots, capacity, held, outcomes, failed, mesh_id, finished)
 
     def _state_capacity(self) -> Capacity:
         self._capacity_seq += 1

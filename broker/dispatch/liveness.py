@@ -75,7 +75,8 @@ def on_connected(ledger: Ledger, event: AgentConnected) -> None:
     _begin_session(ledger, agent, event)
     for outcome in event.outcomes:
         on_finished(ledger, outcome)
-    keep = tuple(_keeps(ledger, agent, held) for held in event.held)
+    finished = set(event.finished)
+    keep = tuple(_keeps(ledger, agent, held, is_finished=held in finished) for held in event.held)
     _miss(ledger, agent, set(event.held), is_same=is_same, loss=loss)
     ledger.effects.sends.append(WelcomeAgent(event.session, keep, ledger.policy.prefetch))
     _remind(ledger, agent)
@@ -161,13 +162,18 @@ def _begin_session(ledger: Ledger, agent: Agent, event: AgentConnected) -> None:
         ledger.write_agent(agent)
 
 
-def _keeps(ledger: Ledger, agent: Agent, held: AttemptId) -> bool:
-    """Row 7: whether an attempt that the agent lists goes on; else it is stopped and forgotten (row 18)."""
+def _keeps(ledger: Ledger, agent: Agent, held: AttemptId, *, is_finished: bool) -> bool:
+    """Row 7: whether an attempt that the agent lists goes on; else it is stopped and forgotten (row 18).
+
+    One that was taken away and has finished is waited for also where nothing may run on, as long as for a stop.
+    """
     job = ledger.jobs.get(held.job_key)
     if job is None or job.attempt != held.attempt or job.agent != agent.no:
         return False
+    unwanted = ""
     if job.phase is Phase.ADOPTABLE:
-        if not _may_adopt(agent):
+        unwanted = _unwanted(agent)
+        if unwanted and not is_finished:
             return False
         ledger.leave_waiting(job)
         ledger.crash_taken_back(job)
@@ -187,16 +193,19 @@ def _keeps(ledger: Ledger, agent: Agent, held: AttemptId) -> bool:
         ledger.stop(job, agent, Cause.DEADLINE, StopReason.TOTAL_TIMEOUT)
     elif job.stop_reason:
         ledger.stop(job, agent, Cause.DEADLINE, job.stop_reason)
+    elif unwanted:
+        ledger.stop(job, agent, Cause.DEADLINE, unwanted)
     else:
         ledger.arm_job(job)
     return True
 
 
-def _may_adopt(agent: Agent) -> bool:
-    """Whether an attempt that was taken away may run on there: not if operators want the agent empty by now."""
+def _unwanted(agent: Agent) -> str:
+    """Why an attempt that was taken away may not run on there: operators want the agent empty by now. Empty: it may."""
     if agent.admin is Admin.DRAINING:
-        return bool(agent.admin_due_us) or agent.drain_then is DrainThen.FINISH
-    return agent.admin is not Admin.DISABLED
+        is_over = not agent.admin_due_us and agent.drain_then is not DrainThen.FINISH
+        return StopReason.DRAIN_REQUEUE if is_over else ""
+    return StopReason.DISABLED if agent.admin is Admin.DISABLED else ""
 
 
 def _miss(ledger: Ledger, agent: Agent, listed: set[AttemptId], *, is_same: bool, loss: Loss) -> None:

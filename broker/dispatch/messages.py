@@ -176,6 +176,8 @@ class AgentConnected:
     labels: frozenset[str]
     held: tuple[AttemptId, ...] = ()
     outcomes: tuple[AttemptFinished, ...] = ()
+    finished: tuple[AttemptId, ...] = ()
+    """Those of `held` that have succeeded or failed: the outcome follows."""
 
 
 @message

@@ -151,6 +151,7 @@ class AgentFrames:
             frozenset(f"{key}={value}" for key, value in hello.labels.items()),
             tuple(AttemptId(JobKey(key), attempt) for key, attempt in attempts_of(hello.held)),
             tuple(self._outcome(outcome) for outcome in hello.outcomes),
+            tuple(AttemptId(JobKey(key), attempt) for key, attempt in attempts_of(hello.finished)),
         )
 
     def events(self, frame: agent_pb.AgentFrame) -> list[Event]:

@@ -349,6 +349,7 @@ class BrokerProcess:
             peer.caller.labels,
             tuple(AttemptId(JobKey(key), attempt) for key, attempt in hello.held),
             tuple(self._outcome(peer, one) for one in hello.outcomes),
+            tuple(AttemptId(JobKey(key), attempt) for key, attempt in hello.finished),
         )
 
     def _events(self, peer: Peer, frame: Frame) -> list[Event]:

@@ -76,11 +76,12 @@ def test_frame_has_on_the_wire_what_it_has_in_the_session() -> None:
 
 
 def test_hello_joins_what_is_held_with_who_the_agent_is() -> None:
-    hello = Hello(4, 2, Capacity(9, 6), [(1, 1)], [Outcome(2, 1, OutcomeStatus.FENCED)], 3)
+    said = [Outcome(2, 1, OutcomeStatus.FENCED)]
+    hello = Hello(4, 2, Capacity(9, 6), [(1, 1), (3, 1)], said, 3, finished=[(3, 1)])
     about = pb.Hello(host="h", incarnation_id=bytes(16))
     wire = convert.agent_frame(Frame(hello=hello), about).hello
     assert (wire.host, wire.connect_seq, wire.slots, wire.capacity.seq, wire.previous_attempts) == ("h", 4, 2, 9, 3)
-    assert wire.held == attempts((1, 1))
+    assert (wire.held, wire.finished) == (attempts((1, 1), (3, 1)), attempts((3, 1)))
     assert [one.status for one in wire.outcomes] == [job_pb2.OUTCOME_STATUS_FENCED]
     assert about.connect_seq == 0, "what lasts is not touched"
 

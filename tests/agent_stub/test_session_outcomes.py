@@ -58,8 +58,21 @@ def test_outcomes_that_do_not_fit_into_hello_are_listed_and_follow_after_welcome
         bench.finish((job, 1), content=bytes(1_000))
     hello = bench.connect()
     assert [one.job_key for one in hello.outcomes] == [1, 2]
-    assert hello.held == [(3, 1)]
+    assert hello.held == hello.finished == [(3, 1)]
     assert bench.outcomes() == {(3, 1): OutcomeStatus.SUCCEEDED}
+
+
+def test_hello_announces_what_the_broker_should_wait_for_and_nothing_else() -> None:
+    bench = Bench(slots=4, hello_bytes_max=0)
+    bench.connect()
+    bench.assign((1, 1), (2, 1), (3, 1), (4, 1))
+    bench.session.disconnected(bench.now)
+    bench.finish((1, 1))
+    bench.finish((2, 1), OutcomeStatus.FAILED)
+    bench.finish((3, 1), OutcomeStatus.CANCELLED)
+    hello = bench.hello()
+    assert hello.held == [(1, 1), (2, 1), (3, 1), (4, 1)]
+    assert hello.finished == [(1, 1), (2, 1)]
 
 
 def test_outcome_of_a_run_that_ends_between_hello_and_welcome_follows_after_welcome(live: Bench) -> None:

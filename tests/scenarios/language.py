@@ -33,7 +33,7 @@ COMMANDS: Final = frozenset(
         *("resume", "rank", "label", "configure", "remove_group"),
     }
 )
-_LISTS: Final = frozenset({"held", "outcomes", "operations", "labels"})
+_LISTS: Final = frozenset({"held", "finished", "outcomes", "operations", "labels"})
 
 
 def told_again(text: str) -> str:

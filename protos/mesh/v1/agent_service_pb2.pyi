@@ -366,6 +366,7 @@ class Hello(_message.Message):
     PREVIOUS_ATTEMPTS_FIELD_NUMBER: _builtins.int
     CONFIG_VERSION_FIELD_NUMBER: _builtins.int
     MESH_ID_FIELD_NUMBER: _builtins.int
+    FINISHED_FIELD_NUMBER: _builtins.int
     incarnation_id: _builtins.bytes
     """Made once by each agent process; a new process is a new incarnation."""
     connect_seq: _builtins.int
@@ -409,6 +410,10 @@ class Hello(_message.Message):
 
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def finished(self) -> Global___AttemptList:
+        """Those of `held` that have succeeded or failed already: the outcome follows after Welcome, and is waited for."""
+
     def __init__(
         self,
         *,
@@ -432,10 +437,11 @@ class Hello(_message.Message):
         previous_attempts: _builtins.int = ...,
         config_version: _builtins.int = ...,
         mesh_id: _builtins.str = ...,
+        finished: Global___AttemptList | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "held", b"held", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "finished", b"finished", "held", b"held", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "config_version", b"config_version", "connect_seq", b"connect_seq", "features", b"features", "held", b"held", "host", b"host", "incarnation_id", b"incarnation_id", "ip", b"ip", "labels", b"labels", "mesh_id", b"mesh_id", "operations", b"operations", "os", b"os", "outcomes", b"outcomes", "pid", b"pid", "previous_attempts", b"previous_attempts", "slots", b"slots", "started_at", b"started_at", "time_zone", b"time_zone", "user", b"user", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity", b"capacity", "config_version", b"config_version", "connect_seq", b"connect_seq", "features", b"features", "finished", b"finished", "held", b"held", "host", b"host", "incarnation_id", b"incarnation_id", "ip", b"ip", "labels", b"labels", "mesh_id", b"mesh_id", "operations", b"operations", "os", b"os", "outcomes", b"outcomes", "pid", b"pid", "previous_attempts", b"previous_attempts", "slots", b"slots", "started_at", b"started_at", "time_zone", b"time_zone", "user", b"user", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

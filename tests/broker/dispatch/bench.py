@@ -106,6 +106,7 @@ class GroupBench(Driver):
         *,
         held: Iterable[str] = (),
         outcomes: Iterable[str] = (),
+        finished: Iterable[str] = (),
         new: bool = False,
         old: bool = False,
         stale: bool = False,
@@ -116,9 +117,9 @@ class GroupBench(Driver):
 
         It comes on a new stream (`resync`: on the same).
 
-        `held` are attempts (`j1`: the latest, `j1#2`) that it still has, `outcomes` are `j1=succeeded` texts. What else
-        is in `hello` (slots, capacity, operations, labels) stays as it was when it is not given. `stale`: an older
-        stream of the process says its Hello late.
+        `held` are attempts (`j1`: the latest, `j1#2`) that it still has, `finished` those of them whose outcomes are to
+        follow, `outcomes` are `j1=succeeded` texts. What else is in `hello` (slots, capacity, operations, labels) stays
+        as it was when it is not given. `stale`: an older stream of the process says its Hello late.
         """
         before = self._hellos.get(name)
         incarnation = f"{name}-1".encode() if before is None else before.incarnation
@@ -143,6 +144,7 @@ class GroupBench(Driver):
             labels=frozenset(hello.get("labels", before.labels if before else ())),
             held=tuple(self.attempt_of(text) for text in held),
             outcomes=tuple(self._outcome(name, session, text) for text in outcomes),
+            finished=tuple(self.attempt_of(text) for text in finished),
         )
         if not is_late:
             self._hellos[name] = event

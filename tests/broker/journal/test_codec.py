@@ -45,11 +45,12 @@ from tests.broker.dispatch.course import day
 AGENT, SESSION, JOB = AgentNo(3), SessionId(4), JobKey(5)
 POLICY = OperationPolicy(no=2, exclusive=True, on_loss=OnLoss.HOLD)
 FINISHED = AttemptFinished(AGENT, SESSION, JOB, 2, OutcomeStatus.FENCED, "code", "ünïcode\n", retryable=False)
+HELD = AttemptId(JOB, 2)
 EXAMPLES: list[Event] = [
     JobSubmitted(1, b"\x00\xff", "work", POLICY, b"d", ("a=b",), known=KnownJob(JOB, b"e"), requeued_from=JOB),
     JobSubmitted(1, b"", "work", POLICY, b""),
     FINISHED,
-    AgentConnected(AGENT, SESSION, b"i", 1, 2, 3, 4, frozenset({"x"}), frozenset(), (AttemptId(JOB, 2),), (FINISHED,)),
+    AgentConnected(AGENT, SESSION, b"i", 1, 2, 3, 4, frozenset({"x"}), frozenset(), (HELD,), (FINISHED,), (HELD,)),
     AgentsHeard(((AGENT, SESSION, 7), (AgentNo(8), SessionId(9), 10))),
     DrainRequested(1, AGENT, DrainEnd.PAUSE, DrainThen.KILL, 5),
     GroupConfigured(1, Spread.SPILL, refuses_inactive=True),

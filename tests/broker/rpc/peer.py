@@ -33,6 +33,7 @@ def hello(
     operations: Sequence[str] = ("echo",),
     connect_seq: int = 0,
     held: Sequence[Key] = (),
+    finished: Sequence[Key] = (),
     outcomes: Sequence[pb.Outcome] = (),
     labels: Mapping[str, str] | None = None,
     incarnation: bytes = b"",
@@ -45,6 +46,7 @@ def hello(
         slots=slots,
         capacity=pb.Capacity(seq=1, attempts=slots),
         held=attempts(*held),
+        finished=attempts(*finished),
         outcomes=outcomes,
         labels=labels,
     )

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from broker.app import Broker
 from broker.dispatch.messages import DrainCancelled, DrainRequested
-from broker.dispatch.model import AgentNo, DrainEnd, DrainThen, GroupNo, Link
+from broker.dispatch.model import AgentNo, DrainEnd, DrainThen, GroupNo, JobKey, JobState, Link
 from broker.rpc.intake import HelloRate
 from broker.store.base import CommitOutcome, CommitRequest, CommitStatus
 from protos.mesh.v1 import admin_service_pb2 as admin_pb
@@ -590,6 +590,28 @@ async def test_agent_without_goodbye_is_missed_and_its_jobs_go_on_elsewhere(tmp_
         async with agent_on(broker.mesh_address, "a2") as other:
             (again,) = await other.assigned(1)
             assert (again.job_key, again.attempt) == (assign.job_key, 2)
+
+
+async def test_outcome_that_a_disabled_agent_announces_in_hello_is_waited_for(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, dispatch={"reconnect_grace_s": 0.05})
+    async with Broker(settings) as broker, api_of(broker) as api:
+        notices = Notices(broker)
+        async with agent_on(broker.mesh_address, "a1") as agent:
+            (result,) = await api.submit_echo()
+            key = key_of(*await agent.assigned(1))
+            await agent.accept(key)
+            await agent.settled()
+            await api.admin.DisableAgent(admin_pb.DisableAgentRequest(name=f"{PARENT}/agents/a1"), timeout=WAIT_S)
+        jobs = broker.engine.dispatcher(GROUP).ledger.jobs
+        await notices.until(lambda: jobs[JobKey(key[0])].state is JobState.QUEUED)
+        async with stream_to(broker.mesh_address, "a1") as agent:
+            await agent.say(hello("a1", held=[key], finished=[key]))
+            assert (await agent.welcome()).verdicts == [pb.VERDICT_KEEP]
+            async with agent_on(broker.mesh_address, "a2"):
+                answer = await agent.report(succeeded(key, b"out"))
+        assert answer.outcomes_accepted == attempts(key)
+        job = await api.job(result.job_id)
+        assert (job.agent, job.attempt, job.result.content) == ("a1", 1, b"out")
 
 
 async def test_request_iterator_ends_quietly_when_the_agent_only_stops_writing(broker: Broker, api: Api) -> None:
