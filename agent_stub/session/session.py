@@ -125,6 +125,7 @@ class AgentSession:
         "_prefetch",
         "_room",
         "_status_sent",
+        "_taken_max",
         "_welcome",
         "_welcome_timeout_us",
         "capacity",
@@ -152,6 +153,7 @@ class AgentSession:
         self.capacity = self.capacity_max = slots * (1 + prefetch)
         self._prefetch = prefetch
         self._room = CAPACITY_MAX  # what `limit` said
+        self._taken_max = self.capacity  # what the broker may have given before it knew of less
         self.frames_dropped = 0
         self._operations = operations
         self._hello_bytes_max = hello_bytes_max
@@ -510,11 +512,14 @@ class AgentSession:
             self.capacity = capacity
             self._is_capacity_owed = False
             self._is_capacity_due = self._phase is _LIVE
+        # Less by the group holds where it is said: what was on its way then is taken. For want of room it is not.
+        self._taken_max = min(self._room, max(self._taken_max, capacity))
 
     def _snapshot(self, now_us: int) -> Hello:
         self._connect_seq += 1
         self._hello_sent_us = self._beat_sent_us = now_us
         self._is_capacity_owed = self._is_capacity_due = False  # Hello states it
+        self._taken_max = self.capacity
         held: list[Key] = []
         finished: list[Key] = []
         outcomes: list[Outcome] = []
@@ -546,8 +551,8 @@ class AgentSession:
             return RejectedReason.LEAVING, "the agent is leaving"
         if assign.exclusive and now_us >= self.lease_end_us:
             return RejectedReason.LEAVING, "the agent's lease is over"
-        if len(self._held) >= self.capacity:
-            return RejectedReason.BUSY, f"holds {len(self._held)} of {self.capacity}"
+        if len(self._held) >= self._taken_max:
+            return RejectedReason.BUSY, f"holds {len(self._held)} of {self._taken_max}"
         return None
 
     def _restate_capacity(self) -> None:

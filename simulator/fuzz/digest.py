@@ -86,7 +86,7 @@ _AGENT: Final = _values_of(Agent.__slots__)
 _JOB_ROW: Final = _values_of(JobRow._fields)
 _AGENT_ROW: Final = _values_of(AgentRow._fields)
 _SESSION: Final = attrgetter(
-    *("phase", "capacity", "epoch", "is_leaving", "_connect_seq", "_capacity_seq", "_is_capacity_owed"),
+    *("phase", "capacity", "_taken_max", "epoch", "is_leaving", "_connect_seq", "_capacity_seq", "_is_capacity_owed"),
     *("_is_capacity_due", "_is_resync_due", "_is_drain_request_due", "_is_drained_by_broker", "_listed"),
 )
 

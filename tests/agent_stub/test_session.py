@@ -55,17 +55,40 @@ def test_capacity_by_the_group_is_bounded_by_what_fits_and_by_the_contract() -> 
     assert bench.session.capacity_max == 4_096
 
 
-def test_work_above_a_capacity_that_became_less_runs_on_and_more_is_refused_as_busy() -> None:
+def test_work_that_was_on_its_way_when_the_capacity_became_less_is_taken_and_more_is_refused_as_busy() -> None:
     bench = Bench(slots=1, prefetch=2)
     bench.connect()
     bench.assign((1, 1), (2, 1))
     bench.frames()
     bench.session.prefetch_set(0.0)
     bench.assign((3, 1))
+    frame = bench.frame()
+    assert (frame.capacity, frame.accepted, frame.rejected) == (Capacity(2, 1), [(3, 1)], [])
+    bench.assign((4, 1))
     assert [one.reason for one in bench.frame().rejected] == [RejectedReason.BUSY]
     bench.finish((1, 1))
     bench.ack((1, 1))
     assert bench.started() == [(1, 1), (2, 1)]
+
+
+def test_nothing_is_on_its_way_any_more_from_before_a_hello() -> None:
+    bench = Bench(slots=1, prefetch=2)
+    bench.connect()
+    bench.session.prefetch_set(0.0)
+    bench.session.disconnected(bench.now)
+    assert bench.hello().capacity.attempts == 1
+    bench.session.welcomed(bench.now, dataclasses.replace(LEASE, prefetch=0.0))
+    bench.assign((1, 1), (2, 1))
+    assert [one.job_key for one in bench.frame().rejected] == [2]
+
+
+def test_work_that_was_on_its_way_is_refused_when_there_is_no_room_for_it() -> None:
+    bench = Bench(slots=3, prefetch=1)
+    bench.connect()
+    bench.session.prefetch_set(0.0)
+    bench.session.limit(1)
+    bench.assign((1, 1), (2, 1))
+    assert [one.job_key for one in bench.frame().rejected] == [2]
 
 
 def test_hello_counts_the_connects_that_came_to_nothing(bench: Bench) -> None:
