@@ -4,6 +4,7 @@ What an act leads to is the dispatcher's to say, on the simulated side as well: 
 when its own last job is over, whenever that was in the journal.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -59,25 +60,51 @@ class Again:
     act: Act | None = None
     leaves: bool = False
 
-    def plan(self, world: World) -> None:
-        """Have it done at its time."""
-        world.clock.after(max(0, self.at_us), self._do, world)
 
-    def _do(self, world: World) -> None:
-        if self.act is not None:
-            self._ask(self.act, TRIES, world)
+class Acts:
+    """Has things done in a simulated world at their times, and to each agent in the order in which they were asked."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._asked: dict[tuple[GroupNo, AgentNo], deque[Act]] = {}
+
+    def plan(self, again: Again) -> None:
+        """Have it done at its time."""
+        self._world.clock.after(max(0, again.at_us), self._do, again)
+
+    def _do(self, again: Again) -> None:
+        if again.act is not None:
+            asked = self._asked.setdefault((again.group, again.agent), deque())
+            asked.append(again.act)
+            if len(asked) == 1:
+                self._ask(again.group, again.agent, TRIES)
             return
-        agent = world.fleets[self.group - 1].agents[self.agent - 1]
-        if not self.leaves:
+        agent = self._world.fleets[again.group - 1].agents[again.agent - 1]
+        if not again.leaves:
             agent.bring_back()
         elif agent.is_on and not agent.is_leaving:
             agent.leave()
 
-    def _ask(self, act: Act, tries: int, world: World) -> None:
-        """Ask for it. Only an agent that is there can be drained: one that comes a moment later is waited for."""
-        known = world.driver.dispatcher(self.group).ledger.agents.get(self.agent)
+    def _ask(self, group: GroupNo, agent: AgentNo, tries: int, _: object = None) -> None:
+        """Ask for what was asked first. Only an agent that is there can be drained: one that comes a moment later is
+        waited for, and what was asked after it waits too.
+        """
+        asked = self._asked[group, agent]
+        known = self._world.driver.dispatcher(group).ledger.agents.get(agent)
         is_there = known is not None and known.link is Link.LIVE
-        if isinstance(act, DrainRequested) and not is_there and tries:
-            world.clock.after(AGAIN_US, partial(self._ask, act, tries - 1), world)
-        else:
-            world.driver.ask(self.group, lambda ticket: replace(act, ticket=ticket, agent=self.agent))
+        if isinstance(asked[0], DrainRequested) and not is_there and tries:
+            self._world.clock.after(AGAIN_US, partial(self._ask, group, agent, tries - 1))
+            return
+        act = _meant(asked.popleft(), known)
+        self._world.driver.ask(group, lambda ticket: replace(act, ticket=ticket, agent=agent))
+        if asked:
+            self._world.clock.after(AGAIN_US, partial(self._ask, group, agent, TRIES))
+
+
+def _meant(act: Act, agent: Agent | None) -> Act:
+    """What takes a drain back here: there it may have been over already when it was taken back, and here not."""
+    if agent is None or not isinstance(act, ResumeRequested | DrainCancelled):
+        return act
+    if agent.admin is Admin.DRAINING:
+        return DrainCancelled(act.ticket, agent.no, act.actor)
+    return ResumeRequested(act.ticket, agent.no, act.actor) if agent.admin is Admin.PAUSED else act

@@ -17,7 +17,7 @@ from broker.dispatch.messages import CancelRequested
 from broker.dispatch.model import AgentNo, DispatchPolicy, GroupNo
 from broker.errors import ConfigError
 from simulator import courses
-from simulator.acts import Again
+from simulator.acts import Acts, Again
 from simulator.chronicle import OPEN, Chronicle, Kind, PastAgent, PastJob
 from simulator.courses import JobCourse
 from simulator.scenario import Scenario
@@ -161,9 +161,10 @@ class _Past:
         except ValueError as error:
             raise CounterfactualError(f"{' '.join(f'{one.key}={one.value}' for one in changes)}: {error}") from error
         world = Rerun(scenario, self._chronicle.began_us, list(self.works.values()), self.run_s)
+        acts = Acts(world)
         for group, one in enumerate(scenario.groups.values(), 1):
             for again in self._again(GroupNo(group), one.count):
-                again.plan(world)
+                acts.plan(again)
         seen = courses.of_world(world)
         world.run()
         return seen
