@@ -163,6 +163,7 @@ def _add_work(figures: dict[str, float], samples: dict[str, Histogram], load: Wo
         ("wait", cut.parts(log.wait), unstarted),
     ):
         whole = samples[f"{name}.{kind}"] = parts[0].merge(parts[1:])
+        figures[f"{name}.{kind}.count"] = whole.count + never
         figures |= latency_figures(f"{name}.{kind}", whole, never)
     for what in ("arrived", "refused", "succeeded", "failed", "cancelled", "dead", "expired", "retried"):
         figures[f"{name}.{what}"] = counts.get(what, 0)
@@ -193,6 +194,7 @@ def _add_fleet(figures: dict[str, float], log: FleetLog, cut: Cut) -> None:
     )
     per_slot = counts / np.asarray([agent.pool.slots for agent in fleet.agents], np.float64)
     some = bool(counts.any())
+    figures[f"{name}.evenness.count"] = float(counts.sum())
     figures[f"{name}.evenness.jain"] = jain(per_slot) if some else 1.0
     figures[f"{name}.evenness.peak"] = float(per_slot.max() / per_slot.mean()) if some else 1.0
     figures[f"{name}.evenness.spread"] = float(counts.max() - counts.min()) if some else 0.0

@@ -127,7 +127,10 @@ def _padded(values: list[T], count: int, fill: T) -> list[T]:
 
 
 def evenness_of(shares: Shares | None, slots: Sequence[int]) -> Mapping[str, float]:
-    """Jain's index over the windows, of what agents that were up throughout were given for each of their slots."""
+    """Jain's index over the windows, of what agents that were up throughout were given for each of their slots.
+
+    `count` is in how many windows that was enough to say so.
+    """
     indexes = []
     if shares is not None:
         counts, up = np.asarray(shares.counts, np.float64), np.asarray(shares.up, np.bool_)
@@ -136,7 +139,8 @@ def evenness_of(shares: Shares | None, slots: Sequence[int]) -> Mapping[str, flo
             given = counts[there, window] / np.asarray(slots, np.float64)[there]
             if len(given) and counts[there, window].sum() >= ENOUGH * len(given):
                 indexes.append(jain(given))
-    return {"least": min(indexes, default=1.0), "mean": float(np.mean(indexes)) if indexes else 1.0}
+    mean = float(np.mean(indexes)) if indexes else 1.0
+    return {"count": len(indexes), "least": min(indexes, default=1.0), "mean": mean}
 
 
 def jain(values: npt.NDArray[np.float64]) -> float:

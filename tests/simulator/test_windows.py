@@ -25,7 +25,7 @@ def test_evenness_of_windows_looks_at_agents_that_were_there_throughout() -> Non
     assert seen["least"] == pytest.approx(jain(np.asarray([10.0, 30.0])))
     assert seen["mean"] == pytest.approx((1 + seen["least"]) / 2)
     assert evenness_of(shares, [1, 3, 1])["least"] == pytest.approx(jain(np.asarray([10.0, 10 / 3, 10.0])))
-    assert evenness_of(None, [1]) == {"least": 1.0, "mean": 1.0}
+    assert evenness_of(None, [1]) == {"count": 0, "least": 1.0, "mean": 1.0}
 
 
 def test_shares_of_a_run_are_all_assignments_of_its_window() -> None:
