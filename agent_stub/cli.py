@@ -21,10 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
-from agent_stub import completion
 from agent_stub.settings import DEFAULT_BROKER, AgentSettings, SettingsError
+from command_line import completion, program
 
 if TYPE_CHECKING:
     from agent_stub.configuration import Configuration
@@ -63,25 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        _check_text(words)
-        result = app(words, exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        print(f"mesh-agent: {error}\nTry: mesh-agent --help", file=sys.stderr)
-        return EXIT_USAGE
+        return program.run(app, words)
     except RunningError as error:
         print(f"mesh-agent: {error}", file=sys.stderr)
         return EXIT_WRONG_STATE
     except (SettingsError, FoldersError, OperationLoadError, ValueError) as error:
         print(f"mesh-agent: {error}", file=sys.stderr)
         return EXIT_USAGE
-    return result if isinstance(result, int) else EXIT_OK
-
-
-def _check_text(words: Sequence[str]) -> None:
-    """Bytes that are no UTF-8 come as lone surrogates, which neither the wire nor a terminal takes."""
-    for word in words:
-        if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
-            raise SettingsError(f"{word.encode(errors='backslashreplace').decode()}: is no text in UTF-8")
 
 
 @app.command

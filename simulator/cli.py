@@ -8,7 +8,9 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from simulator import commands, completion, real
+from command_line import completion
+from command_line.program import run
+from simulator import commands, real
 from simulator.fuzz.command import explore, fuzz
 from simulator.options import Answers
 
@@ -150,4 +152,4 @@ def init(
 
 def main() -> None:
     """Entry point."""
-    sys.exit(app())
+    sys.exit(run(app, sys.argv[1:]))

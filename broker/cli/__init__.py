@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
-from broker.cli.exits import EXIT_CODES, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, CommandError, UsageError
+from broker.cli.exits import EXIT_CODES, EXIT_FAILED, EXIT_INTERRUPTED, CommandError
 from broker.cli.output import choose
+from command_line import completion
+from command_line.program import run
 
 TEXT_VARIABLES: Final = ("MESH_API", "MESH_ORGANIZATION")
 
@@ -48,8 +50,7 @@ app.command("broker.cli.agents:app", name="agents", help="Programs that run jobs
 
 
 app.command("broker.cli.config:app", name="config", help="Settings of a broker: see them, check a file.")
-app.command("broker.cli.completion:completion", name="completion", help="Write completion for a shell.")
-app.command("broker.cli.completion:install", name="--install-completion", help="Install completion for this shell.")
+completion.add_to(app)
 
 
 @app.command(name="demo")
@@ -80,12 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     choose("json")
     try:
-        _check_text([*words, *(os.environ.get(name, "") for name in TEXT_VARIABLES)])
-        result = app(words, exit_on_error=False, print_error=False)
-        sys.stdout.flush()
-    except CycloptsError as error:
-        print(f"mesh: {error}\nTry: {_help_for(words)}", file=sys.stderr)
-        return EXIT_USAGE
+        return run(app, words, (os.environ.get(name, "") for name in TEXT_VARIABLES))
     except CommandError as error:
         print(f"mesh: {error}", file=sys.stderr)
         return error.exit_code
@@ -95,17 +91,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has seen enough; the interpreter must not try to flush it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILED
-    return result if isinstance(result, int) else EXIT_OK
-
-
-def _check_text(words: Sequence[str]) -> None:
-    """Bytes that are no UTF-8 come as lone surrogates, which neither the wire nor a terminal takes."""
-    for word in words:
-        if not word.isascii() and any("\ud800" <= letter <= "\udfff" for letter in word):
-            raise UsageError(f"{word.encode(errors='backslashreplace').decode()}: is no text in UTF-8")
-
-
-def _help_for(words: Sequence[str]) -> str:
-    """The help of the command that was meant, as far as it exists."""
-    commands, _, _ = app.parse_commands(words)
-    return " ".join(["mesh", *commands, "--help"])
