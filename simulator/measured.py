@@ -8,7 +8,7 @@ from typing import Final
 
 OUTCOMES: Final = ("succeeded", "failed", "cancelled", "dead")
 TIMES: Final = ("mean", "p50", "p90", "p95", "p99", "p999", "max")
-_UNITS: Final = {"throughput": "/s", "rate": "/s", "drain": "s", "seconds": "s"}
+_UNITS: Final = {"throughput": "/s", "rate": "/s", "drain": "s", "seconds": "s", "up": "s", "down": "s"}
 _SHARES: Final = frozenset({"share", "utilisation", "availability"})
 _OF_NONE: Final = frozenset({"reconnect.peak"})
 """What is 0, and not unknown, where nothing was seen."""

@@ -28,6 +28,8 @@ from broker.rpc.refusals import REFUSALS, REJECT, STREAM_REFUSALS
 from broker.settings import Settings
 from mesh_client import MeshClientError
 from protos.generate import image
+from simulator import glossary
+from simulator.measured import TIMES
 from tests.meta.check import ROOT
 
 FOLDER: Final = "docs/reference"
@@ -78,6 +80,7 @@ def pages(root: Path) -> dict[str, str]:
         "settings.md": ("settings of a broker: defaults, bounds, meaning", settings_page),
         "protocol.md": ("the wire contract `mesh.v1`: services, messages, fields", protocol),
         "client-errors.md": ("what the client library raises, and what to do", client_errors),
+        "figures.md": ("what each figure of `mesh-sim` says, with its unit", figures),
     }
     index = ["# Reference", "", GENERATED, *(f"- [{name}]({name}): {what}" for name, (what, _) in makers.items())]
     index.append("- [../errors.md](../errors.md): every reason with which a caller can be refused")
@@ -109,6 +112,29 @@ def _called(name: str) -> Iterator[None]:
         yield
     finally:
         sys.argv[0] = started
+
+
+# --- figures --------------------------------------------------------------------------------------------------------
+
+
+def figures() -> str:
+    """The page of the simulator's figures."""
+    words = (
+        f"# Figures of `mesh-sim`\n\n{GENERATED}\n"
+        "`WORK`, `GROUP` and `AGENT` are names in the scenario, an agent's is its number; `TIMES` is one of "
+        f"{', '.join(f'`{one}`' for one in TIMES)}.\nObjectives, `sweep` and `compare` know figures by these names, "
+        "those of a phase are the same. [Simulation](../simulation.md)\nsays how to read one.\n"
+    )
+    parts = (
+        f"\n## {heading.capitalize()}\n\n{table(('figure', 'unit', 'what it says'), map(_figure_row, rows))}"
+        for heading, rows in glossary.rows()
+    )
+    return words + "".join(parts)
+
+
+def _figure_row(row: tuple[str, str, str]) -> list[str]:
+    name, unit, said = row
+    return [f"`{name}`", unit or "-", said]
 
 
 # --- settings -------------------------------------------------------------------------------------------------------
