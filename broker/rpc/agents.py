@@ -27,6 +27,7 @@ from broker.rpc.intake import Frames, HelloRate, Intake
 from broker.rpc.principals import AgentPrincipal, principal_of
 from broker.rpc.refusals import REJECT, STREAM_REFUSALS
 from broker.rpc.sessions import Session
+from broker.rpc.status import end_call
 from broker.settings import Settings
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 from protos.mesh.v1 import agent_service_pb2_grpc
@@ -218,7 +219,8 @@ async def _end(context: Context, code: grpc.StatusCode, text: str) -> None:
     A peer that is gone needs none.
     """
     with suppress(TimeoutError, grpc.aio.InternalError):
-        await asyncio.wait_for(context.abort(code, text), END_WAIT_S)
+        async with asyncio.timeout(END_WAIT_S):
+            await end_call(context, code, text)
 
 
 def _wrong_mesh(mesh_id: str, hello: agent_pb.Hello) -> str:

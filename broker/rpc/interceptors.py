@@ -6,7 +6,8 @@ as it is read. A cancelled handler stays cancelled: swallowing that would leak i
 """
 
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -73,6 +74,12 @@ class CheckedMessages:
             # Not before: grpc complains of a stream that was opened and, its call refused, never read.
             self._messages = aiter(self._stream)
         return checked(await anext(self._messages))
+
+    async def close(self) -> None:
+        """Nothing more is read: what reads and what it reads from know each other, and one of them must let go."""
+        if isinstance(self._messages, AsyncGenerator):
+            with suppress(RuntimeError):  # somebody still reads, and is about to be cancelled
+                await self._messages.aclose()
 
 
 class ContractInterceptor(grpc.aio.ServerInterceptor):
@@ -170,20 +177,20 @@ def _has_room(message_bytes: int) -> bool:
     return True
 
 
-def _request(request: Any, *, is_stream: bool) -> Any:
-    return CheckedMessages(request) if is_stream else checked(request)
-
-
 def _single(behavior: Any, *, is_request_stream: bool, on_invalid: OnInvalid | None = None) -> Any:
     async def serve(request: Any, context: Context) -> Any:
+        messages = CheckedMessages(request) if is_request_stream else None
         try:
-            return await behavior(_request(request, is_stream=is_request_stream), context)
+            return await behavior(checked(request) if messages is None else messages, context)
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the one place where errors become statuses
             if on_invalid is not None and isinstance(error, InvalidMessageError):
                 on_invalid(error)
             await abort(context, error)
+        finally:
+            if messages is not None:
+                await messages.close()
 
     return serve
 
@@ -195,8 +202,9 @@ def _streaming(behavior: Any, *, is_request_stream: bool) -> Any:
 
     async def serve(request: Any, context: Context) -> AsyncIterator[Any]:
         responses = None
+        messages = CheckedMessages(request) if is_request_stream else None
         try:
-            responses = behavior(_request(request, is_stream=is_request_stream), context)
+            responses = behavior(checked(request) if messages is None else messages, context)
             async for response in responses:
                 yield response
         except grpc.aio.AbortError:
@@ -206,5 +214,7 @@ def _streaming(behavior: Any, *, is_request_stream: bool) -> Any:
         finally:
             if responses is not None:
                 await responses.aclose()
+            if messages is not None:
+                await messages.close()
 
     return serve

@@ -110,18 +110,6 @@ class Session:
         self._refused: deque[RefuseOutcome] = deque()
         self._cancels: deque[CancelAttempt] = deque()
         self._assigns: dict[tuple[JobKey, int], tuple[AssignJob, Body, bytes]] = {}
-        self._handlers: dict[type[Send], Callable[[Any], None]] = {
-            AcceptOutcome: self._accepted.append,
-            RefuseOutcome: self._refused.append,
-            CancelAttempt: self._cancel,
-            WelcomeAgent: self._begin,
-            RejectAgent: self._reject,
-            EndSession: lambda order: self.end(order.reason),
-            DrainAgent: lambda order: self._first.append(drain_of(order)),
-            SetPrefetch: lambda order: self._first.append(group_settings_of(order)),
-            UndrainAgent: lambda order: self._first.append(undrain_of(order)),
-            FinishDrain: lambda order: self._first.append(drain_done_of(order)),
-        }
 
     @property
     def backlog(self) -> int:
@@ -153,7 +141,7 @@ class Session:
 
     def deliver(self, send: Send) -> None:
         """Queue an order that carries no payload."""
-        self._handlers[type(send)](send)
+        HANDLERS[type(send)](self, send)
         self._ready.set()
 
     def assign(self, order: AssignJob, payload: Body, checkpoint: bytes) -> None:
@@ -314,6 +302,26 @@ class Session:
             message.exclusive = True
         if order.on_loss is not OnLoss.RETRY:
             message.on_loss = ON_LOSS[order.on_loss]
+
+
+def _tell(frame_of: Callable[[Any], agent_pb.BrokerFrame]) -> Callable[[Session, Any], None]:
+    """A frame of its own, before what is packed."""
+    return lambda session, order: session._first.append(frame_of(order))
+
+
+# Not a table of each session: it would know the session that knows it, and only the collector could take them away.
+HANDLERS: Final[dict[type[Send], Callable[[Session, Any], None]]] = {
+    AcceptOutcome: lambda session, order: session._accepted.append(order),
+    RefuseOutcome: lambda session, order: session._refused.append(order),
+    CancelAttempt: Session._cancel,
+    WelcomeAgent: Session._begin,
+    RejectAgent: Session._reject,
+    EndSession: lambda session, order: session.end(order.reason),
+    DrainAgent: _tell(drain_of),
+    SetPrefetch: _tell(group_settings_of),
+    UndrainAgent: _tell(undrain_of),
+    FinishDrain: _tell(drain_done_of),
+}
 
 
 def _taken(waiting: deque[OrderT], most: int) -> list[OrderT]:

@@ -5,8 +5,10 @@ requests, ResourceInfo for what is unknown, taken or in the wrong state, QuotaFa
 RetryInfo for what is away. What is not a MeshError is a bug: INTERNAL with a trace id that is in the log, nothing else.
 """
 
+import asyncio
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -119,7 +121,36 @@ async def abort(context: grpc.aio.ServicerContext[Any, Any], error: BaseExceptio
     """End the call with the status of the error. Raises grpc.aio.AbortError, as every abort does."""
     status = status_of(error)
     details = ((DETAILS_KEY, status.SerializeToString()),)
-    await context.abort(_GRPC_CODES[status.code], status.message, details)
+    await end_call(context, _GRPC_CODES[status.code], status.message, details)
+
+
+async def end_call(
+    context: grpc.aio.ServicerContext[Any, Any],
+    code: grpc.StatusCode,
+    text: str,
+    details: Sequence[tuple[str, bytes]] = (),
+) -> None:
+    """End the call. Raises grpc.aio.AbortError, and lets go of it when the call's task is done.
+
+    gRPC keeps that error with the call, and the error keeps the call, by the frames that it came through: a circle
+    with all that the call was sent, which would lie there until the collector comes.
+    """
+    try:
+        await context.abort(code, text, tuple(details))
+    except grpc.aio.AbortError as aborted:
+        task = asyncio.current_task()
+        assert task is not None, "calls are served by tasks"
+        task.add_done_callback(partial(_let_go, aborted))
+        raise
+
+
+def _let_go(aborted: BaseException, _: "asyncio.Task[Any]") -> None:
+    """Of the frames that the error came through, and those that led to it."""
+    error: BaseException | None = aborted
+    while error is not None:
+        before = error.__context__
+        error.__traceback__ = error.__context__ = error.__cause__ = None
+        error = before
 
 
 def _details(error: MeshError, text: str, code: int) -> Iterable[Message]:

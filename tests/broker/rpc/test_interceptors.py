@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import grpc
 import grpc.aio
@@ -18,6 +19,7 @@ from google.rpc import error_details_pb2
 
 from broker.errors import FullError
 from broker.rpc.interceptors import PATTERN_WORDS, ContractInterceptor
+from broker.rpc.status import InvalidMessageError
 from protos.mesh.v1 import admin_service_pb2, agent_service_pb2, job_pb2, job_service_pb2_grpc
 from protos.mesh.v1 import job_service_pb2 as pb
 from tests.broker.running import PARENT, WAIT_S, Api, channel_to, echo, raw_call, raw_stream, refused
@@ -244,3 +246,26 @@ def test_message_is_not_called_malformed_when_the_broker_lacks_memory_for_it() -
         "InvalidMessageError MALFORMED_MESSAGE",
         "SubmitJobsRequest",
     ]
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """What is in a circle stays meanwhile."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("path", [GET, SUBMIT, WATCH])
+async def test_refused_call_leaves_nothing_that_waits_for_the_collector(path: str) -> None:
+    with no_collector():
+        async with serving(Service()) as api:
+            for _ in range(3):
+                call = raw_stream(api.channel, path)
+                await call.write(b"\xff")
+                await refused(call.read())
+        left = [one for one in gc.get_objects() if isinstance(one, grpc.aio.AbortError | InvalidMessageError)]
+    assert not left

@@ -21,7 +21,7 @@ from broker.dispatch.messages import (
 from broker.dispatch.model import AgentNo, JobKey, SessionId
 from broker.observe.traffic import Traffic
 from broker.rpc.agent_convert import CANCEL_REASONS
-from broker.rpc.sessions import END_CODES, Session
+from broker.rpc.sessions import END_CODES, HANDLERS, Session
 from broker.store.base import Body
 from protos.mesh.v1 import agent_service_pb2 as pb
 
@@ -62,7 +62,7 @@ async def written(writing: Session) -> list[pb.BrokerFrame]:
 
 
 def test_session_handles_every_order_of_the_dispatcher() -> None:
-    assert {*session()._handlers, AssignJob} == set(get_args(Send))
+    assert {*HANDLERS, AssignJob} == set(get_args(Send))
 
 
 def test_session_knows_how_to_end_for_every_reason_of_the_dispatcher() -> None:
