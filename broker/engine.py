@@ -51,6 +51,8 @@ from broker.store.payloads import PayloadCache
 
 LAG_US: Final = 500_000
 """A turn later than this is a stall of ours: liveness deadlines move by it."""
+PULSE_US: Final = 250_000
+"""An engine without work notes so often that it lives: a stall that comes then is measured from there."""
 RECOVERY_PAGE: Final = 5_000
 READ_AGAIN_S: Final = 0.1
 """How long a read waits that the store was too busy for."""
@@ -164,6 +166,7 @@ class Engine:
         self._ahead: asyncio.Task[Submissions] | None = None  # looks them up
         self._wake = asyncio.Event()
         self._is_closing = False
+        self._alive_us = clock.now_us()  # of the last turn, or the last pulse without work
         self.is_stalled = False
 
     # --- start ------------------------------------------------------------------------------------------------------
@@ -352,6 +355,7 @@ class Engine:
             await self._forget_ahead()
 
     async def _run(self) -> None:
+        self._alive_us = self.clock.now_us()
         while not self._is_idle() or not self._is_closing:
             lag_us = await self._wait_for_work()
             limits = self._limits
@@ -365,7 +369,7 @@ class Engine:
             await self._release(batch)
 
     def _turn(self, events: Sequence[tuple[GroupNo, Event]], lag_us: int) -> Batch:
-        now_us = self.clock.now_us()
+        now_us = self._alive_us = self.clock.now_us()
         if self._recorder is None:
             return self._batcher.run(now_us, events, lag_us)
         self._recorder.before(now_us, self.dispatchers)
@@ -377,24 +381,36 @@ class Engine:
         return not (self._control or self._reports or self._submissions or self._taken)
 
     async def _wait_for_work(self) -> int:
-        """Wait for an event or the next deadline; how late the turn is, in microseconds, if that is a stall."""
+        """Wait for an event or the next deadline; if the turn is too late, for how long we stood still (microseconds).
+
+        Not since that deadline only: whoever was not heard or answered before it has waited for us too.
+        """
         self._wake.clear()
         due_us = self._batcher.next_deadline_us()
-        if not self._is_idle() or self._is_closing:
-            await asyncio.sleep(0)
-        elif due_us is None:
-            await self._wake.wait()
+        if self._is_idle() and not self._is_closing:
+            due_us = await self._rest(due_us)
         else:
-            delay_s = (due_us - self.clock.now_us()) / SECOND_US
-            timer = asyncio.get_running_loop().call_later(max(0.0, delay_s), self._wake.set)
+            await asyncio.sleep(0)
+        now_us = self.clock.now_us()
+        return now_us - self._alive_us if due_us is not None and now_us - due_us > LAG_US else 0
+
+    async def _rest(self, due_us: int | None) -> int:
+        """Wait for an event or the deadline, with a pulse now and then; when the last wait was to end at the latest."""
+        loop = asyncio.get_running_loop()
+        while True:
+            now_us = self.clock.now_us()
+            until_us = now_us + PULSE_US if due_us is None else min(due_us, now_us + PULSE_US)
+            timer = loop.call_later(max(0, until_us - now_us) / SECOND_US, self._wake.set)
             try:
                 await self._wake.wait()
             finally:
                 timer.cancel()
-        if due_us is None:
-            return 0
-        lag_us = self.clock.now_us() - due_us
-        return lag_us if lag_us > LAG_US else 0
+            now_us = self.clock.now_us()
+            is_due = due_us is not None and due_us <= now_us
+            if is_due or now_us - until_us > LAG_US or self._is_closing or not self._is_idle():
+                return until_us
+            self._wake.clear()
+            self._alive_us = now_us
 
     def _heard_events(self) -> list[tuple[GroupNo, Event]]:
         if not self._heard:

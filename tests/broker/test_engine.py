@@ -2,19 +2,23 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
 
-from broker.clock import EngineClock
+from broker.clock import SECOND_US, EngineClock
+from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.messages import (
     AgentAdded,
     AgentConnected,
     AssignJob,
     AttemptFinished,
+    Effects,
     EndSession,
+    Event,
     JobAccepted,
     JobSubmitted,
     RequestDone,
@@ -43,6 +47,7 @@ AGENT = AgentNo(1)
 SESSION = SessionId(1)
 POLICY = OperationPolicy(no=1)
 INCARNATION = b"incarnation-0001"
+SECOND_NS = 1_000_000_000
 
 
 class Inbox:
@@ -75,7 +80,9 @@ def submission(engine: Engine, number: int, content: bytes = b"payload") -> JobS
 
 
 @asynccontextmanager
-async def running(path: Path, limits: LimitSettings | None = None) -> AsyncIterator[tuple[Engine, SqliteStore]]:
+async def running(
+    path: Path, limits: LimitSettings | None = None, clock: EngineClock | None = None
+) -> AsyncIterator[tuple[Engine, SqliteStore]]:
     store = SqliteStore(path)
     await store.open()
     if not await store.groups():
@@ -85,7 +92,7 @@ async def running(path: Path, limits: LimitSettings | None = None) -> AsyncItera
         )
     engine = Engine(
         store,
-        EngineClock(),
+        clock or EngineClock(),
         limits or LimitSettings(),
         DispatchPolicy(),
         broker_id="broker",
@@ -497,3 +504,46 @@ async def test_engine_has_every_turn_written_down_and_a_replay_orders_the_same(t
     report = replay(tmp_path / "journal")
     assert (report.segments, report.differing, report.skipped, report.notes) == (1, 0, 0, [])
     assert report.events >= 2 + 1 + 4 + 4 + 1 + 1
+
+
+class Turns:
+    """A recorder that knows for how long the engine said that it stood still."""
+
+    def __init__(self) -> None:
+        self.lags_us: list[int] = []
+        self.changed = asyncio.Event()
+
+    def before(self, now_us: int, dispatchers: Callable[[], Iterable[Dispatcher]]) -> None: ...
+
+    def turn(
+        self, at_us: int, lag_us: int, events: Sequence[tuple[GroupNo, Event]], effects: Mapping[GroupNo, Effects]
+    ) -> None:
+        self.lags_us += [lag_us] if lag_us else []
+        self.changed.set()
+
+    def added(self, dispatcher: Dispatcher) -> None: ...
+
+    def lost(self, groups: Collection[GroupNo]) -> None: ...
+
+
+@pytest.mark.parametrize("stall_s", [2, 9])
+async def test_engine_that_stood_still_counts_from_its_last_step_and_not_from_the_next_deadline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stall_s: int
+) -> None:
+    stopped_ns = 0
+
+    def now_ns() -> int:
+        return time.monotonic_ns() + stopped_ns
+
+    turns = Turns()
+    monkeypatch.setattr(asyncio.get_running_loop(), "time", lambda: now_ns() / SECOND_NS)
+    async with running(tmp_path / "mesh.db", clock=EngineClock(monotonic_ns=now_ns)) as (engine, _):
+        await connect(engine)  # its next deadline is seconds away
+        await engine.ask(GROUP, lambda ticket: AgentAdded(ticket, AGENT, "a1"))
+        engine.record(turns)
+        stopped_ns = stall_s * SECOND_NS
+        async with asyncio.timeout(20):
+            while not turns.lags_us:
+                turns.changed.clear()
+                await turns.changed.wait()
+    assert turns.lags_us[0] >= stall_s * SECOND_US
