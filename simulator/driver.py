@@ -257,7 +257,9 @@ class Driver:
     def _turns(self) -> None:
         """Take turns until nothing waits, or one of them takes time."""
         self._is_busy = True
-        now_us = self._clock.now_us + self.ahead_us
+        now_us = self._clock.now_us
+        if self.ahead_us:  # else the number is the clock's own: each job that waits keeps it
+            now_us += self.ahead_us
         while True:
             due_us = self._batcher.next_deadline_us()
             is_due = due_us is not None and due_us <= now_us
