@@ -25,20 +25,20 @@ class Autoscaler:
         self._log: FleetLog = site.recorder.fleets[fleet.no]
         self._starting = 0
         self._looks: deque[tuple[int, int]] = deque()
-        site.clock.process(self._watch())
+        site.clock.actors.process(self._watch())
 
     def _watch(self) -> Generator[simpy.Event, Any, None]:
         clock, rules = self._site.clock, self._rules
         while True:
-            yield clock.timeout(round(rules.every * SECOND_US))
+            yield clock.actors.timeout(round(rules.every * SECOND_US))
             change = self._change()
             if change > 0:
-                clock.process(self._grow(change))
+                clock.actors.process(self._grow(change))
             elif change < 0:
                 for agent in self._staying()[change:]:
                     agent.leave()
             if change:
-                yield clock.timeout(round(rules.cooldown * SECOND_US))
+                yield clock.actors.timeout(round(rules.cooldown * SECOND_US))
 
     def _change(self) -> int:
         """How many more agents there should be; below 0: fewer."""
@@ -60,7 +60,7 @@ class Autoscaler:
 
     def _grow(self, change: int) -> Generator[simpy.Event, Any, None]:
         self._starting += change
-        yield self._site.clock.timeout(round(self._rules.delay * SECOND_US))
+        yield self._site.clock.actors.timeout(round(self._rules.delay * SECOND_US))
         self._starting -= change
         idle = [agent for agent in self._fleet.agents if not agent.is_on and not agent.outages]
         while len(idle) < change:

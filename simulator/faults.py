@@ -61,7 +61,7 @@ class Faults:
             if isinstance(incident, incidents.Random):
                 self._begin_random(incident, number)
             else:
-                self._site.clock.process(self._scripted(incident, number))
+                self._site.clock.actors.process(self._scripted(incident, number))
 
     def _scripted(self, incident: Incident, number: int) -> Course:
         assert isinstance(incident, Scripted)
@@ -69,7 +69,7 @@ class Faults:
         yield from self._courses[type(incident)](incident, number)
 
     def _pause(self, seconds: float) -> simpy.Event:
-        return self._site.clock.timeout(_us(seconds))
+        return self._site.clock.actors.timeout(_us(seconds))
 
     def _agents(self, words: Iterable[str]) -> list[SimAgent]:
         named = {place: None for word in words for place in agents_named(self._scenario, word)}
@@ -141,14 +141,14 @@ class Faults:
         for first in range(0, len(agents), incident.batch):
             batch = [agent for agent in agents[first : first + incident.batch] if agent.is_on]
             began_us = clock.now_us
-            yield clock.all_of([self._left(agent) for agent in batch])
-            yield clock.timeout(max(0, began_us + _us(incident.each) - clock.now_us))
+            yield clock.actors.all_of([self._left(agent) for agent in batch])
+            yield clock.actors.timeout(max(0, began_us + _us(incident.each) - clock.now_us))
             for agent in batch:
                 agent.bring_back()
 
     def _left(self, agent: SimAgent) -> simpy.Event:
         """An event for the time when the agent, told to leave, has left."""
-        left = self._site.clock.event()
+        left = self._site.clock.actors.event()
 
         def succeed() -> None:
             left.succeed()
@@ -208,7 +208,7 @@ class Faults:
 
     def _recover(self) -> Course:
         driver, clock = self._site.driver, self._site.clock
-        yield clock.timeout(driver.behind_us)  # it does not start before its clock has caught up
+        yield clock.actors.timeout(driver.behind_us)  # it does not start before its clock has caught up
         if not driver.is_up:
             self._site.recorder.herd_us = clock.now_us
             driver.recover()
@@ -220,13 +220,13 @@ class Faults:
     def _store_outage(self, incident: incidents.StoreOutage, _: int) -> Course:
         driver, clock = self._site.driver, self._site.clock
         over_us = clock.now_us + _us(incident.for_)
-        failed = clock.event()
+        failed = clock.actors.event()
         driver.store.fail(over_us, failed.succeed)
-        yield failed | clock.timeout(_us(incident.for_))
+        yield failed | clock.actors.timeout(_us(incident.for_))
         if not failed.triggered:
             return  # nobody has tried to commit anything
         driver.crash()
-        yield clock.timeout(over_us - clock.now_us)
+        yield clock.actors.timeout(over_us - clock.now_us)
         yield from self._recover()
 
     def _store_stall(self, incident: incidents.StoreStall, _: int) -> Course:
@@ -246,7 +246,7 @@ class Faults:
         at_s = sorted((next(luck) * incident.for_, index) for index in range(len(agents)))
         began_us = clock.now_us
         for seconds, index in at_s:
-            yield clock.timeout(max(0, began_us + _us(seconds) - clock.now_us))
+            yield clock.actors.timeout(max(0, began_us + _us(seconds) - clock.now_us))
             self._site.driver.close_all([agents[index]])
 
     def _poison(self, incident: incidents.Poison, number: int) -> Course:
@@ -257,7 +257,7 @@ class Faults:
         submitted = 0
         while True:
             if incident.rate is not None:
-                yield clock.timeout(_us(float(gaps.standard_exponential()) / incident.rate))
+                yield clock.actors.timeout(_us(float(gaps.standard_exponential()) / incident.rate))
                 if clock.now_us >= until_us:
                     return
             job = SimJob(load, POISON_NUMBERS + (number << 30) + submitted, clock.now_us, max(1, next(durations)))
@@ -271,9 +271,9 @@ class Faults:
 
     def _begin_random(self, incident: incidents.Random, number: int) -> None:
         clock = self._site.clock
-        crews = simpy.Resource(clock, incident.crews) if incident.crews else None
+        crews = simpy.Resource(clock.actors, incident.crews) if incident.crews else None
         for index, members in enumerate(self._units(incident)):
-            clock.process(self._by_chance(incident, members, crews, number << 24 | index))
+            clock.actors.process(self._by_chance(incident, members, crews, number << 24 | index))
 
     def _units(self, incident: incidents.Random) -> list[list[SimAgent]]:
         """What fails as one: an agent, or a zone."""
@@ -289,15 +289,15 @@ class Faults:
         works = streams.times_us(incident.mttf, Stream.FAULTS, entity << 1)
         repairs = streams.times_us(incident.mttr, Stream.FAULTS, entity << 1 | 1)
         while True:
-            yield clock.timeout(next(works))
+            yield clock.actors.timeout(next(works))
             for agent in agents:
                 _break(agent, incident)
             if crews is None:
-                yield clock.timeout(next(repairs))
+                yield clock.actors.timeout(next(repairs))
             else:
                 with crews.request() as turn:
                     yield turn
-                    yield clock.timeout(next(repairs))
+                    yield clock.actors.timeout(next(repairs))
             for agent in agents:
                 _mend(agent, incident)
 

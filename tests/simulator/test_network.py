@@ -38,7 +38,7 @@ class Bench:
 def test_frames_of_a_stream_arrive_late_and_in_order() -> None:
     bench = Bench()
     bench.send(*range(50))
-    bench.clock.run(until=10_000_000)
+    bench.clock.advance(10_000_000)
     assert [number for _, number in bench.arrived] == list(range(50))
     assert bench.arrived[0][0] > 0
 
@@ -53,7 +53,7 @@ def test_lost_frame_is_sent_again_later_and_holds_up_what_comes_behind_it() -> N
     bench = Bench(**{"same-zone": "10 ms"})
     bench.line.lose(0.3, up=True, down=False)
     bench.send(*range(2_000))
-    bench.clock.run(until=600_000_000)
+    bench.clock.advance(600_000_000)
     assert [number for _, number in bench.arrived] == list(range(2_000))
     delays = [next(bench.line.delays_up) for _ in range(20_000)]
     # Sent k times again with the chance 0.7 * 0.3^k, after 200 ms, 600 ms, 1.4 s in all.
@@ -75,10 +75,10 @@ def test_frames_wait_while_the_line_is_cut_and_leave_when_it_heals() -> None:
     bench.network.cut(bench.line, up=True, down=False)
     assert bench.line.is_cut
     bench.send(1, 2)
-    bench.clock.run(until=5_000_000)
+    bench.clock.advance(5_000_000)
     assert bench.arrived == []
     bench.network.heal(bench.line, up=True, down=False)
-    bench.clock.run(until=10_000_000)
+    bench.clock.advance(10_000_000)
     assert [number for _, number in bench.arrived] == [1, 2]
     assert bench.arrived[0][0] > 5_000_000
 
