@@ -7,7 +7,7 @@ in what was changed. Closed clients are the exception by nature: they arrive whe
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from itertools import repeat
 from pathlib import Path
 from typing import Final
 
@@ -150,11 +150,10 @@ def arrivals_us(arrivals: Arrivals, streams: Streams, entity: int, end_us: int) 
     if arrivals.poisson is not None:
         times = _poisson(arrivals.poisson, rng)
     elif arrivals.batch is not None:
-        size = arrivals.batch.size
-        times = chain.from_iterable(repeat(at_us, size) for at_us in _poisson(arrivals.batch.rate, rng))
+        times = _batches(_poisson(arrivals.batch.rate, rng), arrivals.batch.size)
     elif arrivals.even is not None:
         gap_us = SECOND_US / arrivals.even if arrivals.even else float("inf")
-        times = (round(number * gap_us) for number in range(1, 1 + int(end_us / gap_us)))
+        times = _evenly(gap_us, end_us)
     elif arrivals.diurnal is not None:
         times = _diurnal(arrivals.diurnal, rng)
     elif arrivals.bursty is not None:
@@ -174,6 +173,16 @@ def _until(times: Iterator[int], end_us: int) -> Iterator[int]:
         if at_us >= end_us:
             return
         yield at_us
+
+
+def _batches(times: Iterator[int], size: int) -> Iterator[int]:
+    for at_us in times:
+        yield from repeat(at_us, size)
+
+
+def _evenly(gap_us: float, end_us: int) -> Iterator[int]:
+    for number in range(1, 1 + int(end_us / gap_us)):
+        yield round(number * gap_us)
 
 
 def _poisson(rate_per_s: float, rng: np.random.Generator) -> Iterator[int]:

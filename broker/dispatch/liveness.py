@@ -373,7 +373,7 @@ def on_agent_due(ledger: Ledger, agent: Agent) -> None:
     now_us, policy = ledger.now_us, ledger.policy
     if agent.stray_until_us and agent.stray_until_us <= now_us:
         take_away_due(ledger, agent)
-        fences = (ledger.fence_us(job) for job in agent.live.values() if job.phase is Phase.AWAY)
+        fences = [ledger.fence_us(job) for job in agent.live.values() if job.phase is Phase.AWAY]
         agent.stray_until_us = min(fences, default=0)
     if not agent.is_present:
         take_away_due(ledger, agent)

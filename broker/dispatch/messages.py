@@ -6,7 +6,7 @@ All times are engine time in microseconds, all durations too; 0 means "not given
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar, dataclass_transform
+from typing import Final, NamedTuple, TypeVar, dataclass_transform
 
 from broker.dispatch.model import (
     NO_JOB,
@@ -118,9 +118,9 @@ class AttemptStarted:
 class RejectCause:
     """Why an agent refuses an attempt: no room, cannot run the operation, or leaving."""
 
-    BUSY = "busy"
-    UNFIT = "unfit"
-    LEAVING = "leaving"
+    BUSY: Final = "busy"
+    UNFIT: Final = "unfit"
+    LEAVING: Final = "leaving"
 
 
 @message
@@ -233,9 +233,9 @@ class CancelRequested:
 class HeldDecision:
     """What a person decides about a held job."""
 
-    RETRY = "retry"
-    FAIL = "fail"
-    SUCCEED = "succeed"
+    RETRY: Final = "retry"
+    FAIL: Final = "fail"
+    SUCCEED: Final = "succeed"
 
 
 @message
@@ -461,16 +461,16 @@ class AssignJob:
 class StopReason:
     """Why an attempt is to stop: stored with the job while it stops, and shown."""
 
-    REQUESTED = "requested"
-    RUN_TIMEOUT = "run_timeout"
-    TOTAL_TIMEOUT = "total_timeout"
-    ACCEPT_TIMEOUT = "accept_timeout"
-    SUPERSEDED = "superseded"
-    DRAIN_REQUEUE = "drain_requeue"
-    DRAIN_KILL = "drain_kill"
-    DISABLED = "agent_disabled"
-    REMOVED = "agent_removed"
-    GROUP_REMOVED = "group_removed"
+    REQUESTED: Final = "requested"
+    RUN_TIMEOUT: Final = "run_timeout"
+    TOTAL_TIMEOUT: Final = "total_timeout"
+    ACCEPT_TIMEOUT: Final = "accept_timeout"
+    SUPERSEDED: Final = "superseded"
+    DRAIN_REQUEUE: Final = "drain_requeue"
+    DRAIN_KILL: Final = "drain_kill"
+    DISABLED: Final = "agent_disabled"
+    REMOVED: Final = "agent_removed"
+    GROUP_REMOVED: Final = "group_removed"
 
 
 @message

@@ -41,7 +41,13 @@ def group_of(key: JobKey) -> GroupNo:
     return GroupNo(key >> ACCEPTANCE_BITS)
 
 
-class JobState(StrEnum):
+class Word(StrEnum):
+    """What is stored or shown as a word. A member is found in a dict as fast as its text: `Enum` hashes by a function."""
+
+    __hash__ = str.__hash__
+
+
+class JobState(Word):
     """Where a job stands. The last four are final."""
 
     SCHEDULED = "scheduled"
@@ -58,7 +64,7 @@ class JobState(StrEnum):
 FINAL_STATES: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.DEAD})
 
 
-class Phase(StrEnum):
+class Phase(Word):
     """What the mesh knows of a job's latest attempt.
 
     The first four are live: they occupy capacity of their agent. `ADOPTABLE` was taken away, has no successor, and
@@ -76,7 +82,7 @@ class Phase(StrEnum):
 LIVE_PHASES: Final = frozenset({Phase.SENT, Phase.ACCEPTED, Phase.AWAY, Phase.STOPPING})
 
 
-class OnLoss(StrEnum):
+class OnLoss(Word):
     """What happens to a job whose agent is lost: the job type's choice (promise P3)."""
 
     RETRY = "retry"
@@ -84,7 +90,7 @@ class OnLoss(StrEnum):
     HOLD = "hold"
 
 
-class OutcomeStatus(StrEnum):
+class OutcomeStatus(Word):
     """How an agent says that an attempt ended."""
 
     SUCCEEDED = "succeeded"
@@ -93,7 +99,7 @@ class OutcomeStatus(StrEnum):
     FENCED = "fenced"
 
 
-class Admin(StrEnum):
+class Admin(Word):
     """What operators have said about an agent."""
 
     ENABLED = "enabled"
@@ -103,7 +109,7 @@ class Admin(StrEnum):
     REMOVED = "removed"
 
 
-class Link(StrEnum):
+class Link(Word):
     """What the broker observes of an agent. `LEFT`: it said Goodbye; `STOPPED`: it was drained to stop."""
 
     NEVER = "never"
@@ -119,14 +125,14 @@ _LIVE: Final = Link.LIVE
 _ENABLED: Final = Admin.ENABLED
 
 
-class DrainEnd(StrEnum):
+class DrainEnd(Word):
     """Where a drain ends: the process ends, or it stays connected and idle until it is resumed."""
 
     STOP = "stop"
     PAUSE = "pause"
 
 
-class DrainThen(StrEnum):
+class DrainThen(Word):
     """What happens at the deadline of a drain to what still runs."""
 
     FINISH = "finish"
@@ -155,7 +161,7 @@ class OperationPolicy:
     """How many jobs with the same limit key may have a live attempt at once (0: no limit)."""
 
 
-class Spread(StrEnum):
+class Spread(Word):
     """How the ranks of agents count: not at all; the first rank that works takes all; the next one takes the rest."""
 
     BALANCED = "balanced"
@@ -163,7 +169,7 @@ class Spread(StrEnum):
     SPILL = "spill"
 
 
-class Placing(StrEnum):
+class Placing(Word):
     """Which of the agents with room gets a job: see `broker.dispatch.placement` and `broker.dispatch.placing`.
 
     By load unless an operator wants it otherwise for a group.

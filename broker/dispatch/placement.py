@@ -9,7 +9,7 @@ heap entry is one integer, (rank, load, last assignment, agent), and counts only
 `heap_key`: what changed meanwhile is skipped.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Final
 
@@ -231,11 +231,9 @@ class Placement:
             heappush(heap, aside)
         return found
 
-    def room_for(self, label_set: LabelSet) -> Iterable[Agent]:
+    def room_for(self, label_set: LabelSet) -> Iterator[Agent]:
         """Agents with room that could be given a job of the label set now."""
-        return (
-            agent
-            for agent_class in self.classes_for(label_set)
-            for agent in agent_class.agents.values()
-            if agent.heap_key >= 0
-        )
+        for agent_class in self.classes_for(label_set):
+            for agent in agent_class.agents.values():
+                if agent.heap_key >= 0:
+                    yield agent

@@ -123,7 +123,7 @@ class Sampled(Placement):
 
     def pick_without_suspect(self, label_set: LabelSet, avoid: AgentNo) -> Agent | None:
         """The same for a job that may crash its agent: none that holds another such job. Looks at every agent."""
-        return self._pick_of(label_set, (one for one in self.room_for(label_set) if not one.suspects), avoid)
+        return self._pick_of(label_set, [one for one in self.room_for(label_set) if not one.suspects], avoid)
 
     def _pick_of(self, label_set: LabelSet, agents: Iterable[Agent], avoid: AgentNo) -> Agent | None:
         """One of these, as far as ranks let them."""

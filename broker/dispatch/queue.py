@@ -372,6 +372,6 @@ class Queue:
     def all_lanes(self) -> Iterator[Lane]:
         """Every lane, for invariants and explanations."""
         yield from self._lanes.values()
-        levels = (level for label_set in self.by_no.values() for level in label_set.levels)
-        for level in levels:
-            yield from level.suspects.values()
+        for label_set in self.by_no.values():
+            for level in label_set.levels:
+                yield from level.suspects.values()

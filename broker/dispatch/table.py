@@ -64,7 +64,9 @@ class JobTable:
         for number in sorted(self._ranges):
             yield from self._ranges[number]
 
-    keys = __iter__
+    def keys(self) -> Iterator[JobKey]:
+        """The keys, in order."""
+        return iter(self)
 
     def values(self) -> Iterator[Job]:
         """The jobs, the oldest acceptance first."""
@@ -78,6 +80,12 @@ class JobTable:
 
     def after(self, key: int, most: int) -> list[JobKey]:
         """Up to `most` keys greater than `key`, in order; looks at one range more than it gives keys of."""
+        return list(islice(self._behind(key), most))
+
+    def _behind(self, key: int) -> Iterator[JobKey]:
         first = key >> RANGE_BITS
-        found = (one for number in sorted(self._ranges) if number >= first for one in self._ranges[number] if one > key)
-        return list(islice(found, most))
+        for number in sorted(self._ranges):
+            if number >= first:
+                for one in self._ranges[number]:
+                    if one > key:
+                        yield one

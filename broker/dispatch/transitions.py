@@ -9,13 +9,12 @@ An attempt whose job has moved on while the agent may still run it is *detached*
 listed here, and `Ledger` refuses (asserts) every move that is not in them. A stale message is never a move.
 """
 
-from enum import StrEnum
 from typing import Final, NamedTuple
 
-from broker.dispatch.model import FINAL_STATES, JobState, Phase
+from broker.dispatch.model import FINAL_STATES, JobState, Phase, Word
 
 
-class Cause(StrEnum):
+class Cause(Word):
     """What moves an attempt from one phase to another."""
 
     PLACED = "placed"
