@@ -20,7 +20,10 @@ NEVER_FIRED = "the fault never fired: the run shows nothing"
 
 
 async def play(run: Run, *, seed: int, is_full: bool, timeout_s: float) -> Ran:
-    """One run in a folder of its own. A run that breaks off is a violation; RowError goes on to the caller."""
+    """One run in a folder of its own; RowError goes on to the caller.
+
+    A run that breaks off is a violation, and nobody knows how often its fault had fired: that counts as never.
+    """
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         try:
             async with asyncio.timeout(timeout_s):
@@ -30,10 +33,19 @@ async def play(run: Run, *, seed: int, is_full: bool, timeout_s: float) -> Ran:
         except ExceptionGroup as group:
             if (shown := group.subgroup(RowError)) is not None:
                 raise RowError("; ".join(str(one) for one in _leaves(shown))) from group
-            return Ran("", 1, [f"{BROKE_OFF} with {one!r}" for one in group.exceptions])
+            return Ran("", violations=[f"{BROKE_OFF} with {one!r}" for one in group.exceptions])
         except Exception as error:  # noqa: BLE001 - the rows after it are to run, whatever it was
             last = traceback.extract_tb(error.__traceback__)[-1]
-            return Ran("", 1, [f"{BROKE_OFF} with {type(error).__name__} at {last.name}: {error}"])
+            return Ran("", violations=[f"{BROKE_OFF} with {type(error).__name__} at {last.name}: {error}"])
+
+
+def has_broken_off(ran: Ran) -> bool:
+    """Whether the run did not come to its end."""
+    return any(text.startswith(BROKE_OFF) for text in ran.violations)
+
+
+def _never_fired(ran: Ran) -> Ran:
+    return replace(ran, violations=[*ran.violations, NEVER_FIRED])
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
@@ -64,7 +76,7 @@ async def row_result(row: Row, *, seed: int, is_full: bool, say: Callable[[str],
         for number in range(row.runs if is_full else 1):
             ran = await play(row.run, seed=seed + number, is_full=is_full, timeout_s=row.timeout_s)
             say(f"{row.id} seed {seed + number}: fired {ran.fired}, violations {len(ran.violations)}")
-            runs.append(ran if ran.fired else replace(ran, violations=[*ran.violations, NEVER_FIRED]))
+            runs.append(ran if ran.fired or has_broken_off(ran) else _never_fired(ran))
         if row.control and (is_full or row.control.is_in_suite):
             result["control"] = await _caught(row.control, row, seed, is_full)
     except RowError as error:

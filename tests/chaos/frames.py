@@ -3,7 +3,7 @@
 Every attack is a function of an address (host:port), a seed and a number; it blocks until it is done and gives counts
 of what it sent. It runs in a process of its own (`tests.chaos.attacker`), so that it takes nothing from those who watch
 but processor time. `frames` is what left through connections that had shaken hands; `worked` how many of these were
-certainly read by the server, because it acknowledged a SETTINGS frame that came after them.
+certainly read by the server, because it acknowledged a SETTINGS frame that came after them, or refused them by name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ UNHEARD_MAX: Final = 3
 DIAL_WAIT_S: Final = 0.02
 BLOCK_FRAMES: Final = 16
 CONNECTION_FRAMES_MAX: Final = 2_000
+UNREAD_MAX: Final = 4
+"""Of so many mutated frames the server must have read one, or they are too wild to show anything."""
 LINGER_NOT: Final = struct.pack("ii", 1, 0)
+MARK: Final = frame(SETTINGS, 0, 0)
+"""Behind a block: whoever acknowledges it has read what came before."""
 PATHS: Final = (
     b"/mesh.v1.AgentService/Connect",
     b"/mesh.v1.JobService/GetJob",
@@ -69,8 +73,8 @@ class Wire:
     """A connection whose two sides have shaken hands. Raises OSError when there is none within `DIAL_S`."""
 
     def __init__(self, address: str) -> None:
-        self.acknowledged = 0
-        """SETTINGS that the server has acknowledged."""
+        self.acknowledged = -1
+        """SETTINGS that the server has acknowledged, after the first, with which the connection began."""
         self.refused: Counter[str] = Counter()
         """RST_STREAM and GOAWAY that came back."""
         self._unread = b""
@@ -105,12 +109,12 @@ class Wire:
             self._socket.settimeout(ANSWER_S)
         return False
 
-    def heard(self, acknowledged: int) -> bool:
+    def heard(self, acknowledged: int, within_s: float = HEARD_S) -> bool:
         """Wait a little for so many acknowledgements; False once the server has closed.
 
         One that is in the middle of a frame that never ends has nothing to say.
         """
-        until_s = time.monotonic() + HEARD_S
+        until_s = time.monotonic() + within_s
         while self.acknowledged < acknowledged and (left_s := until_s - time.monotonic()) > 0:
             if not self.hear(left_s):
                 return False
@@ -168,33 +172,35 @@ def _dialled(address: str) -> socket.socket:
 
 
 def mutated(address: str, seed: int, number: int) -> Counts:
-    """So many frames of which each was changed in one or two places, over as many connections as that takes."""
+    """Frames of which each was changed in one or two places, over as many connections as that takes, until the server
+    has certainly read so many; it gives up when most of them are not read.
+    """
     generator = random.Random(seed)
     counts: Counter[str] = Counter(frames=0, worked=0, connections=0)
-    while counts["frames"] < number:
+    while counts["worked"] < number and counts["frames"] < UNREAD_MAX * number:
         frames = mutants(generator)
         with Wire(address) as wire:
             counts["connections"] += 1
-            _send_until_closed(wire, frames, number, counts)
+            _send_until_closed(wire, frames, counts)
             if generator.random() < 0.5:
                 wire.reset()
             counts.update(wire.refused)
     return dict(counts)
 
 
-def _send_until_closed(wire: Wire, frames: Iterator[Frame], number: int, counts: Counter[str]) -> None:
+def _send_until_closed(wire: Wire, frames: Iterator[Frame], counts: Counter[str]) -> None:
     """Blocks of frames, each with a SETTINGS behind it, whose acknowledgement says that the block was read."""
     sent = unheard = 0
-    while sent < CONNECTION_FRAMES_MAX and unheard < UNHEARD_MAX and counts["frames"] < number:
+    while sent < CONNECTION_FRAMES_MAX and unheard < UNHEARD_MAX:
         block = b"".join(next(frames).wire for _ in range(BLOCK_FRAMES))
-        if not wire.send(block + frame(SETTINGS, 0, 0)):
+        if not wire.send(block + MARK):
             break
         sent += BLOCK_FRAMES
         counts["frames"] += BLOCK_FRAMES
         if not wire.heard(sent // BLOCK_FRAMES - unheard):
             break
         unheard = sent // BLOCK_FRAMES - wire.acknowledged
-    counts["worked"] += BLOCK_FRAMES * min(wire.acknowledged, sent // BLOCK_FRAMES)
+    counts["worked"] += BLOCK_FRAMES * max(0, min(wire.acknowledged, sent // BLOCK_FRAMES))
 
 
 def mutants(generator: random.Random) -> Iterator[Frame]:
@@ -303,7 +309,11 @@ def rapid_reset(address: str, seed: int, number: int) -> Counts:
 def settings(address: str, seed: int, number: int) -> Counts:
     """SETTINGS, each of which is to be acknowledged."""
     sizes = random.Random(seed)
-    return _flood(address, number, lambda _: frame(SETTINGS, 0, 0, struct.pack(">HI", 4, sizes.randrange(1, 1 << 20))))
+
+    def setting(at: int) -> bytes:
+        return frame(SETTINGS, 0, 0, struct.pack(">HI", 4, sizes.randrange(1, 1 << 20)))
+
+    return _flood(address, number, setting, mark=b"", marks=BLOCK_FRAMES)
 
 
 def pings(address: str, seed: int, number: int) -> Counts:
@@ -318,31 +328,49 @@ def empty_data(address: str, seed: int, number: int) -> Counts:
 
 
 def continuation(address: str, seed: int, number: int) -> Counts:
-    """A block of headers that never ends, as long as the server listens; `number` frames in all."""
+    """A block of headers that never ends, as long as the server listens; `number` frames in all.
+
+    Nothing may come in between, so nothing is acknowledged: `worked` counts the blocks that the server refused.
+    """
     fields = literal(b"x-more", random.Random(seed).randbytes(100).hex()[:100].encode()) * 8
 
     def more(at: int) -> bytes:
         return frame(CONTINUATION, 0, 1, fields) if at else frame(HEADERS, 0, 1, request(PATHS[0])[HEADER_BYTES:])
 
-    return _flood(address, number, more)
+    return _flood(address, number, more, mark=b"", marks=0)
 
 
-def _flood(address: str, number: int, frames: Callable[[int], bytes]) -> Counts:
-    """`frames(n)` is the nth of a connection; a connection that the server ends is followed by another one."""
-    counts: Counter[str] = Counter(frames=0, connections=0)
+def _flood(address: str, number: int, frames: Callable[[int], bytes], *, mark: bytes = MARK, marks: int = 1) -> Counts:
+    """`frames(n)` is the nth of a connection; a connection that the server ends is followed by another one.
+
+    Each block has `marks` SETTINGS in it, or `mark` behind it; with none a refusal says that it was read.
+    """
+    counts: Counter[str] = Counter(frames=0, worked=0, connections=0)
     while counts["frames"] < number:
         with Wire(address) as wire:
             counts["connections"] += 1
-            at = 0
-            stands = True
-            while stands and counts["frames"] < number:
-                stands = wire.send(b"".join(map(frames, range(at, at + BLOCK_FRAMES)))) and wire.hear()
-                at += BLOCK_FRAMES
-                counts["frames"] += BLOCK_FRAMES
-            wire.hear(0.01)
-            counts["acknowledged"] += wire.acknowledged
+            sent = _send_flood(wire, number - counts["frames"], frames, mark)
+            counts["frames"] += sent
+            if marks:
+                wire.heard(sent // BLOCK_FRAMES * marks, ANSWER_S)
+                counts["worked"] += max(0, min(sent, BLOCK_FRAMES * wire.acknowledged // marks))
+            else:
+                wire.hear(ANSWER_S)
+                counts["worked"] += bool(wire.refused)
             counts.update(wire.refused)
     return dict(counts)
+
+
+def _send_flood(wire: Wire, number: int, frames: Callable[[int], bytes], mark: bytes) -> int:
+    """How many left until there were so many or the server had ended the connection."""
+    sent = 0
+    while sent < number:
+        if not wire.send(b"".join(map(frames, range(sent, sent + BLOCK_FRAMES))) + mark):
+            break
+        sent += BLOCK_FRAMES
+        if not wire.hear():
+            break
+    return sent
 
 
 # --- silence ----------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,9 @@ MEMORY_MIB: Final = 24
 """What the broker may have more than it has when the limit comes."""
 TRY_S: Final = 2.0
 BLAMED: Final = ("malformed_message", "invalid_message")
+SILENCES: Final = frozenset({"timeout", "deadline_exceeded", "cancelled", "unavailable", "status_lost"})
+"""What a client says by itself when nobody answers: the broker may be slow, or away."""
+ENDED: Final = "its_end"
 NEWCOMERS: Final = 8
 END_S: Final = 60.0
 
@@ -46,7 +49,7 @@ async def no_more_memory(trial: Trial) -> Ran:
             broker = course.mesh.broker
             with limit(broker.pid):
                 refused = await _flood_until_refused(course)
-            ran.fired += 1
+            ran.fired += 1  # by its own word, or because it ended; else this is not reached
             if refused in BLAMED:
                 ran.violations.append(f"the submitter was blamed for what the broker lacks: {refused}")
             ran.figures[f"refused_with_{refused}"] = ran.figures.get(f"refused_with_{refused}", 0) + 1
@@ -86,13 +89,20 @@ def no_more_pages(pid: int) -> Iterator[None]:
 
 
 async def _flood_until_refused(course: Course) -> str:
-    """Submit large jobs until one answer is not OK: its reason."""
+    """Submit large jobs until the broker says no, or has ended: the reason. That it is slow says nothing."""
     async with MeshClient(course.mesh.addresses.api, retry_for_s=TRY_S) as client:
         for _ in range(ROUNDS_MAX):
             answers = await asyncio.gather(*(_submitted(course, client) for _ in range(FLOOD)))
-            if reasons := [reason for reason in answers if reason]:
-                return reasons[0]
+            if refused := refused_of(answers):
+                return refused
+            if any(answers) and await _has_ended(course):
+                return ENDED
     raise MissedError(f"{ROUNDS_MAX * FLOOD * BATCH * PAYLOAD_BYTES // MIB} MiB were taken without trouble")
+
+
+def refused_of(answers: Sequence[str]) -> str:
+    """The first of these reasons that the broker itself has given; empty if there is none."""
+    return next((reason for reason in answers if reason and reason not in SILENCES), "")
 
 
 async def _take_again(course: Course) -> None:

@@ -27,14 +27,17 @@ from tests.chaos.witness import served
 from tests.e2e.page import told
 
 BAD_PATHS: Final = (b"/m/\xff\xfe", b"/\xff", b"/mesh.v1.JobService/GetJob\x80", b"/\xc0\xaf", b"/\xed\xa0\x80")
-REOPENED_S: Final = 5.0
+REOPENED_S: Final = 60.0
+"""On a machine that is busy with other things only what never comes is late; `recovery` tells how long it was."""
+CLOSED_S: Final = 5.0
+"""How long the control, which never comes, is waited for."""
 UNKNOWN_JOB: Final = "organizations/default/jobs/00000000-0000-4000-8000-000000000000"
 
 
 # --- what gRPC cannot read --------------------------------------------------------------------------------------------
 
 
-async def path_not_utf8(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
+async def path_not_utf8(trial: Trial, program: Sequence[str] = BROKER, within_s: float = REOPENED_S) -> Ran:
     """One request each time, at both ports in turn; the listener it ends is there again, and streams never left."""
     recovery_ms: list[float] = []
     async with Siege(trial, program=program) as siege:
@@ -43,7 +46,7 @@ async def path_not_utf8(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
             began_s = time.monotonic()
             writer = await http2.send(address, BAD_PATHS[at % len(BAD_PATHS)])
             try:
-                await _reopened(siege, name, address, at // 2 + 1)
+                await _reopened(siege, name, address, at // 2 + 1, within_s)
             finally:
                 writer.close()
             recovery_ms.append((time.monotonic() - began_s) * 1_000)
@@ -51,10 +54,10 @@ async def path_not_utf8(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
     return siege.ran(int(restarts), recovery_ms=recovery_ms)
 
 
-async def _reopened(siege: Siege, name: str, address: str, times: int) -> None:
+async def _reopened(siege: Siege, name: str, address: str, times: int, within_s: float) -> None:
     """Return when a new connection is served, by a listener that was opened so often again."""
     try:
-        async with asyncio.timeout(REOPENED_S):
+        async with asyncio.timeout(within_s):
             while (await told(siege.course.mesh, series.ACCEPTOR_RESTARTS)).get((name,), 0) < times:
                 await served(address)
             await served(address)
@@ -73,10 +76,10 @@ async def mutated_frames(trial: Trial) -> Ran:
         for address in (siege.mesh, siege.api):
             hit.update(await siege.attack("mutated", address, frames // 2))
         restarts = sum((await told(siege.course.mesh, series.ACCEPTOR_RESTARTS)).values())
-    if 4 * hit["worked"] < hit["frames"]:
+    if hit["worked"] < frames:
         raise MissedError(f"of {hit['frames']} frames the broker read {hit['worked']} only: the mutations are too wild")
-    siege.figures |= {"frames_worked": hit["worked"], "connections": hit["connections"], "acceptor_restarts": restarts}
-    return siege.ran(hit["frames"])
+    siege.figures |= {"frames_sent": hit["frames"], "connections": hit["connections"], "acceptor_restarts": restarts}
+    return siege.ran(hit["worked"])
 
 
 # --- floods -----------------------------------------------------------------------------------------------------------
@@ -99,11 +102,15 @@ async def _flood(trial: Trial, names: Sequence[str], frames: int) -> Ran:
         await asyncio.gather(*(siege.attack(name, port, frames // 10) for name in names for port in ports))
         siege.mark()
         for name in names:
+            both = Counter[str]()
             for counts in await asyncio.gather(*(siege.attack(name, port, frames) for port in ports)):
-                hit.update(counts)
-                siege.figures[f"{name}_frames".replace("-", "_")] = counts["frames"]
-    siege.figures["connections"] = hit["connections"]
-    return siege.ran(hit["frames"])
+                both.update(counts)
+            if not both["worked"]:
+                raise MissedError(f"the broker read nothing of the flood {name}")
+            hit.update(both)
+            siege.figures[f"{name}_worked".replace("-", "_")] = both["worked"]
+    siege.figures |= {"connections": hit["connections"], "frames_sent": hit["frames"]}
+    return siege.ran(hit["worked"])
 
 
 async def calls_without_end(trial: Trial) -> Ran:
@@ -146,18 +153,25 @@ async def slow_loris(trial: Trial) -> Ran:
         for counts in await asyncio.gather(*silences):
             hit.update(counts)
         begun = sum(await asyncio.gather(*slow))
+    if not begun:
+        raise MissedError("slowhttptest opened no connection")
     siege.expect(hit["cut"] == hit["mute"], f"{hit['mute'] - hit['cut']} silent connections were never cut")
     siege.figures |= {"silent_cut": hit["cut"], "slowhttptest_connections": begun}
     return siege.ran(hit["connections"] + begun)
 
 
 async def _slowhttptest(address: str, connections: int) -> int:
-    """How many connections it made; the server may end each at once."""
+    """How many connections it had open, by its last word; the server may end each at once."""
     shape = ("-H", "-c", str(connections), "-r", str(connections), "-i", "1", "-l", "4", "-p", "3")
     said = await _told_by("slowhttptest", *shape, "-u", f"http://{address}/")
     if "Test ended" not in said:
         raise MissedError(f"slowhttptest did not end in good order: {said[-200:]}")
-    return connections
+    return opened_of(said)
+
+
+def opened_of(said: str) -> int:
+    """Of what slowhttptest tells again and again: the connections that stand, and those that stood, at last."""
+    return sum(int(re.findall(rf"{state}: +(\d+)", said)[-1]) for state in ("connected", "closed"))
 
 
 async def _told_by(*command: str) -> str:
@@ -184,7 +198,7 @@ ROWS: Final[tuple[Row, ...]] = (
         path_not_utf8,
         control=Control(
             "no-acceptor-guard",
-            partial(path_not_utf8, program=without("no-acceptor-guard")),
+            partial(path_not_utf8, program=without("no-acceptor-guard"), within_s=CLOSED_S),
             finds="nobody new is served",
         ),
     ),

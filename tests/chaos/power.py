@@ -22,6 +22,7 @@ from tests.e2e.stored import read_store
 
 RATE: Final = 60
 SYNCS_MAX: Final = 200
+MESHES: Final = 4
 PATIENCE_S: Final = 60.0
 QUIET_S: Final = 300.0
 NAMES: Final = {
@@ -125,22 +126,43 @@ async def _counted(course: Course, ran: Ran) -> None:
 
 
 async def kill_at_sync(trial: Trial, *, program: Sequence[str] = EAGER) -> Ran:
-    """Instead of the Nth sync of a thread SIGKILL, for each N: while the store is made, and then under load."""
-    ran = Ran(f"{RATE} jobs/s, 1 agent")
+    """Instead of the Nth sync of a thread SIGKILL, for each N: while the store is made, and then under load.
+
+    Several brokers, each with its share of the numbers, beside each other: a life is mostly waiting for its syncs.
+    """
+    meshes, numbers, hits = trial.of(1, MESHES), _numbers(trial), Counter[str]()
+    ran = Ran(f"{RATE} jobs/s, 1 agent each, {meshes} meshes")
+    async with asyncio.TaskGroup() as killing:
+        for at in range(meshes):
+            one = Trial(trial.folder / f"mesh-{at}", trial.seed + at, trial.is_full)
+            one.folder.mkdir()
+            killed = _killed_at_each(one, program, numbers[at::meshes], ran, hits, is_first=at == 0)
+            killing.create_task(killed, name=f"mesh-{at}")
+    ran.fired = hits.total()
+    ran.figures |= {f"before_sync_of_{name}": count for name, count in sorted(hits.items())}
+    return ran
+
+
+async def _killed_at_each(
+    trial: Trial, program: Sequence[str], numbers: Sequence[int], ran: Ran, hits: Counter[str], *, is_first: bool
+) -> None:
+    """One mesh, whose broker is killed before each of these syncs; what was hit, and what is wrong in the end.
+
+    That of the first one is also killed while it makes its store.
+    """
     course = Course(trial.folder, settings=FAST, broker_program=program, seed=trial.seed)
     async with AsyncExitStack() as stack:
         stack.push_async_exit(course)  # its broker is started here, and is not ready at once
-        hits = Counter(await _killed_while_made(course, trial))
+        if is_first:
+            hits.update(await _killed_while_made(course, trial))
+        await course.mesh.start_broker()
         await course.start_agent("a1", slots=16)
         async with course.load(rate=RATE, run_s=None) as load:
-            for number in _numbers(trial):
+            for number in numbers:
                 hits[await _killed_at(course, trial, number)] += 1
             await _start(course, ran)
             await load.until_acknowledged(RATE // 2)
-        findings = await course.judge(QUIET_S)
-    ran.fired = hits.total()
-    ran.figures |= {f"before_sync_of_{name}": count for name, count in sorted(hits.items())}
-    return ran.judged(findings)
+        ran.judged(await course.judge(QUIET_S))
 
 
 async def too_early(trial: Trial) -> Ran:
@@ -165,7 +187,6 @@ async def _killed_while_made(course: Course, trial: Trial) -> list[str]:
         await broker.ended(PATIENCE_S)
         hits.append(await _hit(tampering, f"the broker was killed before sync {number} of its first start"))
     await broker.kill()
-    await course.mesh.start_broker()
     return hits
 
 

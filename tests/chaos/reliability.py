@@ -20,7 +20,10 @@ from tests.meta.check import ROOT
 
 PAGE: Final = ROOT / "docs/reliability.md"
 FILES: Final = ROOT / "build/chaos"
-SOURCES: Final = ("broker", "agent_stub", "mesh_client", "protos", "tests/chaos", "tests/e2e")
+SOURCES: Final = (
+    *("broker", "agent_stub", "mesh_client", "protos", "simulator"),
+    *("tests/broker", "tests/chaos", "tests/e2e", "tests/mutants"),
+)
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"
 HEAD: Final = (
     "| fault | measured | runs | fired | load | violations | recovery p50 / p99 | control |\n"
@@ -83,23 +86,33 @@ def write_table(rows: Sequence[Row], page: Path = PAGE, folder: Path = FILES) ->
 
 
 def _line(row: Row, one: Kept | None) -> str:
+    fault = f"`{row.id}`: {row.fault}"
     if one is None:
-        return _cells(row.fault, "not run yet")
+        return _cells(fault, "not run yet")
     result = one.result
     if result["status"] == "not_run":
-        return _cells(row.fault, f"not run: {result['reason']}")
+        return _cells(fault, f"not run: {result['reason']}")
     recovery, control = result["recovery_ms"], result["control"]
     violations = len(result["violations"])
     return _cells(
-        row.fault,
+        fault,
         f"{one.day}, {one.form}",
         f"{result['runs']}",
         f"{result['fired']:,}",
         result["load"],
         f"**{violations}**" if violations else "0",
         f"{recovery['p50'] / 1000:.2f} / {recovery['p99'] / 1000:.2f} s" if recovery else "",
-        f"{control['name']}: {'caught' if control['caught'] else '**not caught**'}" if control else "",
+        _control_text(row, control),
     )
+
+
+def _control_text(row: Row, control: dict[str, Any] | None) -> str:
+    """Whether it was caught; else whose stands for it, or that it has not been played."""
+    if control is not None:
+        return f"{control['name']}: {'caught' if control['caught'] else '**not caught**'}"
+    if row.control_of:
+        return f"that of `{row.control_of}`"
+    return "not in the short form" if row.control is not None else ""
 
 
 def _cells(*texts: str) -> str:

@@ -85,6 +85,8 @@ class Row:
     needs: Sequence[str] = ()
     """Names of `tests.chaos.machine.NEEDS`."""
     control: Control | None = None
+    control_of: str = ""
+    """The row whose control stands for this one as well: the same judge looks at the same kind of run there."""
     runs: int = 1
     """How often it runs for the table, each time with a seed of its own."""
     is_in_suite: bool = True

@@ -81,13 +81,37 @@ def test_wire_knows_what_was_acknowledged_and_refused_until_it_is_closed() -> No
     with answering(acknowledged, acknowledged, frame(GOAWAY, 0, 0, bytes(8))) as address, Wire(address) as wire:
         while wire.hear(5.0):
             pass
-        assert wire.acknowledged == 2
+        assert wire.acknowledged == 1  # the first is of the SETTINGS that a connection begins with
         assert wire.refused == {"goaways": 1}
 
 
 def test_wire_stops_waiting_when_it_was_acknowledged_and_says_when_the_server_has_gone() -> None:
-    with answering(frame(SETTINGS, ACK, 0)) as address, Wire(address) as wire:
+    acknowledged = frame(SETTINGS, ACK, 0)
+    with answering(acknowledged, acknowledged) as address, Wire(address) as wire:
         while wire.hear(5.0):
             pass
         assert wire.heard(1)
         assert not wire.heard(2)
+
+
+FIRST = frame(SETTINGS, ACK, 0)
+
+
+@pytest.mark.parametrize(
+    ("attack", "answers", "worked"),
+    [
+        (frames.pings, [FIRST], 0),
+        (frames.pings, [FIRST, frame(SETTINGS, ACK, 0)], frames.BLOCK_FRAMES),
+        (frames.settings, [FIRST, frame(SETTINGS, ACK, 0)], 1),
+        (frames.continuation, [FIRST], 0),
+        (frames.continuation, [FIRST, frame(GOAWAY, 0, 0, bytes(8))], 1),
+    ],
+    ids=["unread", "read", "read-in-part", "unread-block", "refused-block"],
+)
+def test_flood_counts_as_worked_only_what_the_server_has_read(
+    attack: frames.Attack, answers: list[bytes], worked: int
+) -> None:
+    with answering(*answers) as address:
+        counts = attack(address, 1, frames.BLOCK_FRAMES)
+
+    assert (counts["frames"], counts["worked"]) == (frames.BLOCK_FRAMES, worked)

@@ -118,6 +118,12 @@ async def test_campaign_says_why_a_row_is_not_good(row: Row, texts: list[str]) -
     assert wrong(await row_result(row, seed=1, is_full=False, say=quiet), must_run=True) == texts
 
 
+async def test_campaign_files_no_injection_of_a_run_that_broke_off() -> None:
+    result = await row_result(Row("a", "", breaks_off), seed=1, is_full=False, say=quiet)
+
+    assert (result["fired"], result["runs"]) == (0, 1)
+
+
 async def test_campaign_runs_a_row_as_often_as_the_table_asks_each_with_a_seed_of_its_own() -> None:
     seeds: list[int] = []
 

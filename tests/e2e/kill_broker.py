@@ -3,10 +3,10 @@
     python -m tests.e2e.kill_broker --kills 5 --rate 200 --seed 1 --json
 
 Jobs of 20 to 200 ms are submitted at a steady rate, whether the broker answers or not (open loop), to four agents that
-stay up. After a seeded number of acknowledgements the broker gets SIGKILL and is started again on the same file; a
-kill counts only if agents held work at that moment, as the store says. In the end the histories of the submitter and
-of the agents are held against the store. The exit code is 0 only if nothing is lost, double, phantom or run again
-without need, and the broker was ready within two seconds each time.
+stay up. A seeded time after a seeded number of acknowledgements the broker gets SIGKILL and is started again on the
+same file; a kill counts only if agents held work at that moment, as the store says. In the end the histories of the
+submitter and of the agents are held against the store. The exit code is 0 only if nothing is lost, double, phantom or
+run again without need, and the broker was ready within two seconds each time.
 
 `MESH_SABOTAGE=forget-ack`: the submitter claims an acknowledgement that no broker gave; the run must fail.
 """
@@ -39,6 +39,8 @@ RUN_S: Final = (0.02, 0.2)
 READY_MAX_S: Final = 2.0
 QUIET_S: Final = 120.0
 IDLE_KILLS_MAX: Final = 10
+MOMENT_S: Final = 0.5
+"""Within it every part of a turn of the broker comes by, also of one that a control makes slow."""
 SABOTAGES: Final = ("", "forget-ack")
 
 
@@ -76,6 +78,8 @@ class KillBroker:
         idle = 0
         while len(self.kills.in_flight) < self._kills_wanted and idle < IDLE_KILLS_MAX:
             await load.until_acknowledged(self._course.generator.randint(int(self._rate / 3), int(1.5 * self._rate)))
+            # Right after an answer a commit has just ended: a kill there would always meet the broker between two.
+            await asyncio.sleep(self._course.generator.uniform(0, MOMENT_S))
             held = await self._kill()
             if not held:
                 idle += 1
