@@ -7,6 +7,7 @@ A completion belongs to one run of one process: after a crash, a stop or a hang 
 by itself, because SimPy has no cancel.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -82,7 +83,7 @@ class Run:
         self.frozen_us = frozen_us  # how long its agent had stood still when `due_us` was counted
 
 
-class SimAgent:
+class SimAgent(ABC):
     """What both kinds of agents share: the life of the process, its runs, its connection."""
 
     # With more than thirty attributes instances share no dictionary keys, and each look-up takes longer.
@@ -241,13 +242,13 @@ class SimAgent:
         if self.is_on:
             self._stop()
 
+    @abstractmethod
     def leave(self) -> None:
         """SIGTERM: finish what it has, take nothing new, leave. `when_left` is called then."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _begin(self) -> None:
         """What a new process does first."""
-        raise NotImplementedError
 
     def _stop(self) -> None:
         """The process is no more."""
@@ -293,9 +294,9 @@ class SimAgent:
             self._connection = Connection(self)
             self._greet(self._connection)
 
+    @abstractmethod
     def _greet(self, connection: Connection) -> None:
         """Say Hello."""
-        raise NotImplementedError
 
     def on_end(self, ended: tuple[Connection, int]) -> None:
         """The broker has ended the stream, or died. It may ask for a pause before the next try."""
@@ -311,6 +312,7 @@ class SimAgent:
         if self.is_on:
             self._dial_in(round(self._backoff.next_delay_s(wait_us / SECOND_US) * SECOND_US))
 
+    @abstractmethod
     def _lost_stream(self) -> None:
         """What the end of a stream means to the agent's side of it."""
 
@@ -323,9 +325,11 @@ class SimAgent:
         else:
             self._read(arrived[1])
 
+    @abstractmethod
     def _read(self, ordered: Ordered) -> None:
-        raise NotImplementedError
+        """Do what the broker ordered."""
 
+    @abstractmethod
     def on_beat(self, arrived: tuple[Connection, int, int]) -> None:
         """The broker has answered a heartbeat: (connection, its number, epoch)."""
 
@@ -358,6 +362,7 @@ class SimAgent:
         self._end(run)
         self._ended(run, run.job.work.fails(run.job, run.key[1]))
 
+    @abstractmethod
     def _tell_started(self, run: Run) -> None:
         """Its agent is about to crash of it: the broker must know that it ran, or it is no suspect."""
 
@@ -365,9 +370,9 @@ class SimAgent:
         del self._runs[run.key]
         self.busy_us += self.site.recorder.ran(run.job, run.started_us)
 
+    @abstractmethod
     def _ended(self, run: Run, is_failed: bool) -> None:
         """A run has come to its end."""
-        raise NotImplementedError
 
 
 class DirectAgent(SimAgent):
@@ -458,6 +463,12 @@ class DirectAgent(SimAgent):
                     self._drop(listed)
         elif isinstance(send, FinishDrain) and send.ends is DrainEnd.STOP:
             self.is_leaving = True
+
+    def _lost_stream(self) -> None:
+        """Nothing: what it holds it says in its next Hello."""
+
+    def on_beat(self, arrived: tuple[Connection, int, int]) -> None:
+        """Nothing: nobody beats at `exact`."""
 
     def _tell_started(self, run: Run) -> None:
         connection = self._connection
@@ -633,6 +644,9 @@ class SessionAgent(SimAgent):
         elif run is not None:
             self._end(run)
             self._session.finished(self.site.clock.now_us, Outcome(*key, SessionStatus.CANCELLED))
+
+    def _tell_started(self, run: Run) -> None:
+        """Nothing: its session has told it."""
 
     def _ended(self, run: Run, is_failed: bool) -> None:
         if is_failed:
