@@ -23,12 +23,12 @@ _TRIED_LATER: Final = frozenset({"failed", "stopped_run_timeout"})
 def attempts_of(record: JobRecord) -> list[AttemptRow]:
     """All attempts by number. The latest one has no row of its own while it is live, or if it was the first and good.
 
-    One that was lost, and whose agent came back with it, is live again (`ended_us` 0, no ending).
+    One that was lost, and whose agent came back with it, is live again (`ended_us` 0, no ending), and may succeed.
     """
     row = record.row
     found = {attempt.attempt: attempt for attempt in record.attempts}
     is_live = Phase(row.phase) in LIVE_PHASES
-    if row.attempt and (is_live or row.attempt not in found):
+    if row.attempt and (is_live or row.attempt not in found or _has_succeeded_since(record, found[row.attempt])):
         is_final = JobState(row.state) in FINAL_STATES
         found[row.attempt] = AttemptRow(
             row.job_key,
@@ -41,6 +41,13 @@ def attempts_of(record: JobRecord) -> list[AttemptRow]:
             row.code if is_final else "",
         )
     return [found[number] for number in sorted(found)]
+
+
+def _has_succeeded_since(record: JobRecord, attempt: AttemptRow) -> bool:
+    """Whether the job's latest attempt succeeded after its row had said that it was lost: nobody else decided so."""
+    row = record.row
+    is_decided = any(step.to_state == JobState.SUCCEEDED for step in record.transitions)
+    return row.state == JobState.SUCCEEDED and attempt.ended_us < row.finished_us and not is_decided
 
 
 def transitions_of(record: JobRecord) -> list[TransitionRow]:

@@ -78,6 +78,21 @@ def test_attempt_that_was_lost_and_came_back_is_live_again() -> None:
     assert [(one.ended_us, one.ending) for one in attempts_of(job)] == [(0, "")]
 
 
+def test_attempt_that_was_lost_and_came_back_and_succeeded_has_succeeded() -> None:
+    back = step(1, 22, "running", "queued", "agent_lost")
+    times = {"attempt": 1, "agent_no": AgentNo(1), "assigned_us": 20, "started_us": 21, "finished_us": 40}
+    job = record((attempt(1, 20, "lost"),), (back,), state="succeeded", **times)
+    assert [(one.ended_us, one.ending) for one in attempts_of(job)] == [(40, "succeeded")]
+    assert told(job)[-2:] == [(22, "running", "queued", "agent_lost"), (40, "queued", "succeeded", "succeeded")]
+
+
+def test_attempt_that_was_lost_stays_lost_when_a_person_lets_the_job_succeed() -> None:
+    held = step(1, 22, "running", "held", "agent_lost")
+    decided = step(1, 40, "held", "succeeded", "resolved", "ann")
+    job = record((attempt(1, 20, "lost"),), (held, decided), state="succeeded", attempt=1, finished_us=40)
+    assert [(one.ended_us, one.ending) for one in attempts_of(job)] == [(22, "lost")]
+
+
 def test_failures_back_off_and_the_last_one_ends_the_job() -> None:
     job = record(
         (attempt(1, 20, "failed", "csv.bad_row"), attempt(2, 40, "failed", "csv.bad_row")),
