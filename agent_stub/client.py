@@ -292,11 +292,8 @@ class Agent:
 
     async def _serve(self, broker: str) -> _Ending:
         """One try: from dialling to the end of the stream."""
-        options = [*CHANNEL_OPTIONS, *DEV_CHANNEL_OPTIONS]
         self._left = self._loop.create_future()
-        channel = grpc.aio.insecure_channel(broker, options=options)
-        identity = (("mesh-dev-identity", self.settings.dev_identity),)
-        call: Call = agent_service_pb2_grpc.AgentServiceStub(channel).Connect(metadata=identity)
+        channel, call = self._dial(broker)
         first = pb.AgentFrame(hello=convert.hello_to(self.session.hello(now_us()), self._about))
         writer = asyncio.create_task(self._write(call, first), name="agent-writer")
         reader = asyncio.create_task(self._read(call), name="agent-reader")
@@ -317,6 +314,12 @@ class Agent:
             self.session.disconnected(now_us())
             self._sweep()
             self._pump()
+
+    def _dial(self, broker: str) -> tuple[grpc.aio.Channel, Call]:
+        """A connection of its own, and the call on it; returns at once."""
+        channel = grpc.aio.insecure_channel(broker, options=[*CHANNEL_OPTIONS, *DEV_CHANNEL_OPTIONS])
+        identity = (("mesh-dev-identity", self.settings.dev_identity),)
+        return channel, agent_service_pb2_grpc.AgentServiceStub(channel).Connect(metadata=identity)
 
     async def _ending_of_either(self, writer: asyncio.Task[bool], reader: asyncio.Task[_Ending]) -> _Ending:
         all_three: set[asyncio.Future[Any]] = {writer, reader, self._left}

@@ -28,6 +28,7 @@ async def herd_returns(trial: Trial) -> Ran:
         "broker_kib_per_agent": figures.kib_per_agent["broker"],
         "agent_kib_per_agent": figures.kib_per_agent["agent"],
         "p99_s": figures.p99_s,
+        "submit_p99_s": figures.submit_p99_s,
     }
     if figures.falsely_dead:
         ran.violations.append(f"{figures.falsely_dead} agents were taken for dead although they were back")
