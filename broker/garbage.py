@@ -8,6 +8,7 @@ are many: a call that is refused leaves all that it sent, and whoever makes the 
 
 import asyncio
 import gc
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +24,9 @@ BUSY_CHECKS: Final = 60
 """A broker that is never idle collects every so many checks, if its jobs are few."""
 LITTER_COLLECTIONS: Final = 5
 """So many collections of the youngest generation since the last full one: with few jobs the next check collects."""
+REST: Final = 200
+"""After a collection there is none for so many times as long as it took: each stream of an agent is a hundred objects
+and more, and with thousands of them everything stands still for tenths of a second."""
 MANY_CHECKS: Final = 120
 """One with many jobs, in idle moments, after at least so many checks."""
 
@@ -52,13 +56,21 @@ class Collector:
         self._seen = activity()
         self._collected = self._seen
         self._checks = 0
+        self._rests_until_s = 0.0
 
     async def run(self) -> None:
         """For as long as the broker serves."""
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
             if self.is_due():
-                gc.collect()
+                self.collect()
+
+    def collect(self) -> None:
+        """Collect everything, now."""
+        began_s = time.monotonic()
+        gc.collect()
+        ended_s = time.monotonic()
+        self._rests_until_s = ended_s + REST * (ended_s - began_s)
 
     def is_due(self) -> bool:
         """Whether this is a moment to collect; ask every `CHECK_EVERY_S`."""
@@ -68,7 +80,7 @@ class Collector:
         is_littered = has_few and self._young() >= LITTER_COLLECTIONS
         wait = 1 if has_few and now == before else BUSY_CHECKS if has_few else MANY_CHECKS
         is_early = now == self._collected or self._checks < wait or (now != before and not has_few)
-        if is_early and not is_littered:
+        if (is_early and not is_littered) or time.monotonic() < self._rests_until_s:
             return False
         self._collected, self._checks = now, 0
         return True

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from broker import garbage
-from broker.garbage import BUSY_CHECKS, FEW_JOBS, LITTER_COLLECTIONS, MANY_CHECKS, Collector
+from broker.garbage import BUSY_CHECKS, FEW_JOBS, LITTER_COLLECTIONS, MANY_CHECKS, REST, Collector
 
 
 class Scene:
@@ -55,6 +55,28 @@ def test_broker_with_few_jobs_collects_at_the_next_check_when_there_is_litter(bu
     assert scene.checks(3, busy=busy) == 3
     scene.young = LITTER_COLLECTIONS - 1
     assert scene.checks(3, busy=busy) == 0
+
+
+@pytest.mark.parametrize(("took_s", "rests"), [(0.5, True), (0.001, False)])
+def test_collection_that_stood_still_for_long_is_not_made_again_soon(
+    monkeypatch: pytest.MonkeyPatch, took_s: float, rests: bool
+) -> None:
+    """Thousands of streams are as many objects as a million jobs."""
+    now_s = 100.0
+
+    def collect() -> None:
+        nonlocal now_s
+        now_s += took_s
+
+    monkeypatch.setattr(garbage.gc, "collect", collect)
+    monkeypatch.setattr(garbage.time, "monotonic", lambda: now_s)
+    scene = Scene(live_jobs=FEW_JOBS)
+    scene.young = LITTER_COLLECTIONS
+    scene.collector.collect()
+    now_s += 5.0
+    assert scene.checks(1, busy=True) == (not rests)
+    now_s += REST * took_s
+    assert scene.checks(1, busy=True) == 1
 
 
 def test_litter_does_not_make_a_broker_with_many_jobs_stand_still() -> None:
