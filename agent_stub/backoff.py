@@ -2,7 +2,9 @@
 
 The first delay is uniform in [0, 0.1 s]; the range doubles with each failure up to 30 s and starts again after a
 session that came about and lasted. A broker says how long it waits for its agents after a start: from then on the range
-ends earlier, so that an agent with work in hand is back in time. Pure: the generator is passed in.
+ends earlier, so that an agent with work in hand is back in time. A broker that answers and names a time knows who else
+comes: the range that grew while nobody answered is not added to that, but begins anew. Pure: the generator is passed
+in.
 """
 
 from typing import Protocol
@@ -27,9 +29,14 @@ class Backoff:
         self._first_s = first_s
         self._cap_s = self._widest_s = cap_s
         self._range_s = first_s
+        self._was_asked = False
 
     def next_delay_s(self, retry_after_s: float = 0.0) -> float:
         """The next delay in seconds: never before `retry_after_s`, which the peer asked for, and jittered beyond it."""
+        is_asked = retry_after_s > 0
+        if is_asked and not self._was_asked:
+            self.reset()
+        self._was_asked = is_asked
         delay_s = max(retry_after_s, 0.0) + self._random.random() * self._range_s
         self._range_s = min(self._range_s * 2, self._cap_s)
         return delay_s

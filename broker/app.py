@@ -11,7 +11,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from types import TracebackType
@@ -38,9 +38,10 @@ from broker.observe.page import MetricsPage
 from broker.observe.recording import Recording
 from broker.rpc import services
 from broker.rpc.admin import AdminService
+from broker.rpc.admission import WAIT_S_MAX
 from broker.rpc.agents import AgentService
 from broker.rpc.jobs import JobService
-from broker.rpc.server import Health, Listener, options_of
+from broker.rpc.server import UNSEEN_MAX, Health, Listener, Option, options_of
 from broker.rpc.watch import JobFeed
 from broker.settings import Settings
 from broker.store.retention import Retention, RetentionPolicy
@@ -245,10 +246,13 @@ class Broker:
             mesh_health.register(server)
             services.register_mesh(server, self._agents)
 
-        self._api = self._listener("api", self._settings.api_listen, register_api, limits.streams_per_connection_api)
-        self._mesh = self._listener(
-            "mesh", self._settings.mesh_listen, register_mesh, limits.streams_per_connection_mesh
+        self._api = self._listener(
+            "api", self._settings.api_listen, register_api, options_of(limits, limits.streams_per_connection_api)
         )
+        # Each call of an agent stands on a connection of its own: to end it by lot makes two of one.
+        unseen_max = max(UNSEEN_MAX, round(limits.hellos_per_s * WAIT_S_MAX))
+        options = options_of(limits, limits.streams_per_connection_mesh, unseen_max)
+        self._mesh = self._listener("mesh", self._settings.mesh_listen, register_mesh, options)
         for listener in (self._api, self._mesh):
             await listener.start()
             self._stack.push_async_callback(listener.stop, 0.0)
@@ -267,9 +271,8 @@ class Broker:
         self._page.open(asyncio.get_running_loop())
 
     def _listener(
-        self, name: str, address: str, register: Callable[[grpc.aio.Server], None], streams_max: int
+        self, name: str, address: str, register: Callable[[grpc.aio.Server], None], options: Sequence[Option]
     ) -> Listener:
-        options = options_of(self._settings.limits, streams_max)
         return Listener(name, address, register, options, self._metrics.acceptor_restarted, self._jobs.count_invalid)
 
     async def _probe_for_ever(self) -> None:

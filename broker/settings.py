@@ -138,7 +138,7 @@ class LimitSettings(Section):
     frame_jobs_max: Count = 512
     """Jobs in one frame to an agent."""
     hellos_per_s: Count = 500
-    """Agents that are admitted in a second: more of them are told when to come again."""
+    """Agents that are admitted in a second: more of them wait for their turn, or are told when to come again."""
     agents_max: Count = 10_000
     """Agents that a group knows: whoever says Hello under a new name makes one that is kept."""
     streams_per_connection_mesh: Count = 16

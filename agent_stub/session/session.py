@@ -175,7 +175,7 @@ class AgentSession:
         self.mesh_id = ""
         """Which mesh it last was in; an earlier process may have told."""
         self._welcome = Welcome(0, 0, 0, 0, 0, 0)
-        self._given_us = 0  # when the last assignment was read
+        self._given_us = 0  # when the last assignment, or Welcome, was read
         self._contact_us = 0  # send time of the newest acknowledged heartbeat or Hello
         self._beats: deque[tuple[int, int]] = deque()  # (seq, sent_us), unacknowledged
         self._beat_seq = 0
@@ -284,7 +284,7 @@ class AgentSession:
         if fault is not None:
             self._leave(fault)
             return
-        self._begin(welcome)
+        self._begin(now_us, welcome)
         for key, verdict in zip(listed, welcome.verdicts, strict=True):
             if verdict == Verdict.STOP and key in self._held:
                 self._attempts.forget_by_verdict(self._held[key])
@@ -488,7 +488,7 @@ class AgentSession:
         self._listed = None
         self._attempts.orders.append(LeaveStream(reason))
 
-    def _begin(self, welcome: Welcome) -> None:
+    def _begin(self, now_us: int, welcome: Welcome) -> None:
         self._listed = None
         self._enter(_LIVE)
         self._failed_connects = 0
@@ -497,6 +497,8 @@ class AgentSession:
         self._prefetch_by_group(welcome.prefetch)
         self._welcome = welcome
         self._outbox.bytes_max = min(self._frame_bytes_max, welcome.frame_bytes_max or self._frame_bytes_max)
+        # It may have waited for its turn among thousands: the lease is short then, the stream is not silent.
+        self._given_us = now_us
         # A Hello that was answered is contact like a heartbeat that was.
         self._contact_us = max(self._contact_us, self._hello_sent_us)
         self._is_drain_request_due = self._drain_reason is not None

@@ -5,6 +5,7 @@ The read side of administration, whole in memory: loaded once from the store, th
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
@@ -78,7 +79,7 @@ class Directory:
         self._agents: dict[GroupNo, dict[str, AgentNo]] = {}
         self._agent_ids: dict[tuple[GroupNo, AgentNo], str] = {}
         self._agent_nos: dict[tuple[GroupNo, str], list[AgentNo]] = {}  # of all that ever had the id
-        self._making: dict[tuple[GroupNo, str], asyncio.Task[AgentNo]] = {}
+        self._making: defaultdict[GroupNo, dict[str, asyncio.Task[AgentNo]]] = defaultdict(dict)  # thousands at once
         self._last_agent_no: dict[GroupNo, AgentNo] = {}
         self._targets: dict[str, Target] = {}
 
@@ -148,7 +149,7 @@ class Directory:
             known = next(reversed(self._agent_nos.get((group_no, agent_id), ())), None)
         if known is not None:
             return known
-        making = self._making.get((group_no, agent_id))
+        making = self._making[group_no].get(agent_id)
         if making is not None and announced is not None:  # it connects at this moment: what is said of it came too late
             await asyncio.shield(making)
             name = f"{self.group_name(group_no)}/agents/{agent_id}"
@@ -157,7 +158,7 @@ class Directory:
             self.refuse_full(group_no)
             work = self._make_agent(group_no, agent_id, announced or NO_TRAITS)
             making = asyncio.create_task(work, name=f"make-agent-{agent_id}")
-            self._making[group_no, agent_id] = making
+            self._making[group_no][agent_id] = making
         # The one who asked first may go away: the others still get their answer.
         return await asyncio.shield(making)
 
@@ -223,9 +224,8 @@ class Directory:
 
     def private_agents(self, organisation: str) -> int:
         """How many agents count against the plan, those included that are being made."""
-        mine = {row.group_no for row in self.groups(organisation) if row.kind == PRIVATE}
-        in_making = sum(making_in in mine for making_in, _ in self._making)
-        return sum(len(self._agents[group_no]) for group_no in mine) + in_making
+        mine = (row.group_no for row in self.groups(organisation) if row.kind == PRIVATE)
+        return sum(map(self._agents_of, mine))
 
     def environments(self, organisation: str) -> list[EnvironmentRow]:
         """All environments of an organisation, in the order of their creation. Raises NotFoundError."""
@@ -369,6 +369,10 @@ class Directory:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
+    def _agents_of(self, group_no: GroupNo) -> int:
+        """How many the group has, with those that are being made."""
+        return len(self._agents[group_no]) + len(self._making[group_no])
+
     def _org_no(self, organisation: str) -> int:
         return self.organisation(organisation).org_no
 
@@ -403,8 +407,7 @@ class Directory:
 
     def refuse_full(self, group_no: GroupNo) -> None:
         """Raise FullError unless the group and the organisation's plan have room for one more agent."""
-        in_making = sum(making_in == group_no for making_in, _ in self._making)
-        if len(self._agents[group_no]) + in_making >= self._agents_max:
+        if self._agents_of(group_no) >= self._agents_max:
             name = self.group_name(group_no)
             text = f"{name} knows {self._agents_max} agents, which is its limit (limits.agents_max); remove one first"
             raise FullError(text, reason="AGENTS_FULL", subject=name)
@@ -423,7 +426,7 @@ class Directory:
             )
             self._add_agent(group_no, agent_no, agent_id)
         finally:
-            del self._making[group_no, agent_id]
+            del self._making[group_no][agent_id]
         return agent_no
 
 

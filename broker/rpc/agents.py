@@ -18,12 +18,13 @@ import structlog
 from broker.control.directory import Directory
 from broker.control.presence import Machine
 from broker.dispatch.messages import SessionClosed, WelcomeAgent
-from broker.dispatch.model import NO_AGENT, NO_SESSION, AgentNo, GroupNo, SessionId
+from broker.dispatch.model import NO_AGENT, NO_SESSION, SECOND_US, AgentNo, GroupNo, SessionId
 from broker.engine import Engine
 from broker.errors import AgentError, MalformedError, NotFoundError
 from broker.observe.traffic import Traffic
-from broker.rpc.agent_convert import AgentFrames, machine_of, welcome_of
-from broker.rpc.intake import Frames, HelloRate, Intake
+from broker.rpc.admission import Admission
+from broker.rpc.agent_convert import AgentFrames, duration_of, machine_of, welcome_of
+from broker.rpc.intake import Frames, Intake
 from broker.rpc.principals import AgentPrincipal, principal_of
 from broker.rpc.refusals import REJECT, STREAM_REFUSALS
 from broker.rpc.sessions import Session
@@ -35,6 +36,8 @@ from protos.mesh.v1 import agent_service_pb2_grpc
 HELLO_WAIT_S: Final = 5.0
 GO_AWAY_WAIT_S: Final = 2.0
 END_WAIT_S: Final = 0.5
+WAIT_BY: Final = 1 / 2
+"""For which part of a lease an agent may wait to be let in: its lease runs from the time when it said Hello."""
 LAST_FRAME_WAIT_S: Final = 0.2
 """How long a frame that is being written may take to leave before the call ends; an agent may not read at all."""
 RETRY_AFTER_S: Final = {row.code: row.retry_after_s for row in STREAM_REFUSALS if row.comes_as == REJECT}
@@ -53,7 +56,7 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         self._settings = settings
         self._mesh_id = mesh_id
         self._grace_us = settings.dispatch.operation_policy().cancel_grace_us
-        self._hellos = HelloRate(settings.limits.hellos_per_s)
+        self._admission = Admission(settings.limits.hellos_per_s, engine.policy.lease_us / SECOND_US * WAIT_BY)
         self._numbers = itertools.count(1)
         self.traffic: defaultdict[GroupNo, Traffic] = defaultdict(Traffic)
         """What passes on the streams, by group."""
@@ -91,7 +94,7 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         principal = principal_of(context)
         first = await self._first_frame(request_iterator)
         session_no = SessionId(next(self._numbers))
-        refusal = self._refusal(principal, first.hello)
+        refusal = self._refusal(principal, first.hello) or await self._refusal_in_turn(principal, first.hello)
         if refusal is not None:
             await context.write(agent_pb.BrokerFrame(reject=refusal))
             return
@@ -146,8 +149,6 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
             return _reject("STOPPING", "this broker is stopping")
         if self._engine.is_stalled:
             return _reject("STORE_UNAVAILABLE", "the store is not available")
-        if not self._hellos.admits():
-            return _reject("OVERLOADED", "more agents connect at once than allowed")
         if hello.mesh_id not in ("", self._mesh_id) and (hello.held.job_keys or hello.outcomes):
             return _reject("WRONG_MESH", _wrong_mesh(self._mesh_id, hello))
         try:
@@ -156,6 +157,16 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
             way = f"`mesh groups list` shows all, `mesh groups create {principal.group}` makes it"
             return _reject("UNKNOWN_GROUP", f"{error.text}; {way}")
         return None
+
+    async def _refusal_in_turn(self, principal: AgentPrincipal, hello: agent_pb.Hello) -> agent_pb.Reject | None:
+        """The same once its turn has come, or that this is too far off."""
+        turn = self._admission.turn()
+        if not turn.is_booked:
+            return _reject("OVERLOADED", "more agents connect at once than allowed", turn.in_s)
+        if not turn.in_s:
+            return None
+        await asyncio.sleep(turn.in_s)
+        return self._refusal(principal, hello)
 
     async def _ensure_agent(self, group: GroupNo, agent_id: str, first: agent_pb.AgentFrame) -> AgentNo:
         """The agent's number. Raises MalformedError before a frame that is none makes an agent that is kept."""
@@ -188,7 +199,7 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         limits = self._settings.limits
         frames = AgentFrames(session.agent, session.session, limits)
         stuck = partial(self._directory.presence.note_stuck, session.session)
-        return Intake(self._engine, self._hellos, group, session, frames, limits, stuck)
+        return Intake(self._engine, self._admission, group, session, frames, limits, stuck)
 
     async def _serve(self, reading: Coroutine[None, None, None], context: Context, session: Session) -> None:
         """Read and write until one side ends, or the dispatcher or the reader ends the session.
@@ -231,10 +242,10 @@ def _wrong_mesh(mesh_id: str, hello: agent_pb.Hello) -> str:
     )
 
 
-def _reject(code: str, text: str) -> agent_pb.Reject:
-    """A Reject with what the table says of its code."""
-    retry_after_s = RETRY_AFTER_S[code]
+def _reject(code: str, text: str, retry_after_s: float = 0.0) -> agent_pb.Reject:
+    """A Reject with what the table says of its code, or to be tried again after this time."""
+    retry_after_us = round((retry_after_s or RETRY_AFTER_S[code]) * SECOND_US)
     number = agent_pb.RejectCode.Value(f"REJECT_CODE_{code}")
-    reject = agent_pb.Reject(code=number, reason=text, should_retry=retry_after_s > 0)
-    reject.retry_after.seconds = retry_after_s
-    return reject
+    return agent_pb.Reject(
+        code=number, reason=text, should_retry=retry_after_us > 0, retry_after=duration_of(retry_after_us)
+    )

@@ -19,6 +19,7 @@ from broker.dispatch.messages import AttemptId, Event
 from broker.dispatch.model import SECOND_US, GroupNo, JobKey
 from broker.engine import Engine
 from broker.errors import MalformedError
+from broker.rpc.admission import Admission
 from broker.rpc.agent_convert import AgentFrames, attempts_of
 from broker.rpc.room import Room
 from broker.rpc.sessions import Session
@@ -30,32 +31,13 @@ STUCK_MAX: Final = 64
 """Of so many stuck attempts of an agent it is known which."""
 
 
-class HelloRate:
-    """A token bucket: how many Hellos a second are admitted, with one second's worth in hand."""
-
-    def __init__(self, per_s: int) -> None:
-        self._per_s = per_s
-        self._tokens = float(per_s)
-        self._at_s = time.monotonic()
-
-    def admits(self) -> bool:
-        """Whether one more may come now."""
-        now_s = time.monotonic()
-        self._tokens = min(self._per_s, self._tokens + (now_s - self._at_s) * self._per_s)
-        self._at_s = now_s
-        if self._tokens < 1:
-            return False
-        self._tokens -= 1
-        return True
-
-
 class Intake:
     """Takes in the frames of one session."""
 
     def __init__(
         self,
         engine: Engine,
-        hellos: HelloRate,
+        admission: Admission,
         group: GroupNo,
         session: Session,
         frames: AgentFrames,
@@ -63,7 +45,7 @@ class Intake:
         stuck: Callable[[Stuck], None],
     ) -> None:
         self._engine = engine
-        self._hellos = hellos
+        self._admission = admission
         self._group = group
         self._session = session
         self._frames = frames
@@ -105,7 +87,7 @@ class Intake:
             self._asked += 1
             self._session.resync(self._missed)
             self._missed = ""
-        elif is_hello and not self._hellos.admits():
+        elif is_hello and not self._admission.admits():
             self._missed = "more agents said Hello at once than allowed"
         elif _says_more_than_heartbeat(frame):
             self._missed = ""

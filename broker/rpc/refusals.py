@@ -280,7 +280,11 @@ STREAM_REFUSALS: Final = (
         "STORE_UNAVAILABLE", REJECT, "after 1 s", "its store takes no commits", "dial again; work goes on", 1
     ),
     StreamRefusal(
-        "OVERLOADED", REJECT, "after 1 s", "more agents connect at once than `limits.hellos_per_s`", "dial again", 1
+        "OVERLOADED",
+        REJECT,
+        "when it says, within 20 s",
+        "more agents connect at once than `limits.hellos_per_s`, and those that wait for their turn fill 5 s",
+        "dial again then: each agent is told another time",
     ),
     StreamRefusal(
         "AGENT_DISABLED",

@@ -35,6 +35,8 @@ PING_TIMEOUT_MS: Final = 20_000
 PING_INTERVAL_MIN_MS: Final = 5_000
 """Below the agents' keepalive time, or they are cut off for pinging too often."""
 HANDSHAKE_TIMEOUT_MS: Final = 5_000
+UNSEEN_MAX: Final = 1_000
+"""gRPC's own bound of calls that wait to be looked at."""
 
 log = structlog.get_logger()
 
@@ -190,11 +192,17 @@ def reflect(server: grpc.aio.Server, services: Sequence[str]) -> None:
     reflection.enable_server_reflection(names, server)
 
 
-def options_of(limits: LimitSettings, streams_max: int) -> list[Option]:
-    """What bounds a listener and finds dead peers. The port is never shared: a second broker must fail loudly."""
+def options_of(limits: LimitSettings, streams_max: int, unseen_max: int = UNSEEN_MAX) -> list[Option]:
+    """What bounds a listener and finds dead peers. The port is never shared: a second broker must fail loudly.
+
+    `unseen_max` calls wait until the broker has looked at them. Of more than that gRPC ends some by lot, all from twice
+    as many on.
+    """
     return [
         ("grpc.so_reuseport", 0),
         ("grpc.max_concurrent_streams", streams_max),
+        ("grpc.server.max_pending_requests", unseen_max),
+        ("grpc.server.max_pending_requests_hard_limit", 2 * unseen_max),
         ("grpc.max_receive_message_length", limits.message_bytes_max),
         ("grpc.max_metadata_size", limits.metadata_bytes_max),
         ("grpc.absolute_max_metadata_size", limits.metadata_bytes_max),

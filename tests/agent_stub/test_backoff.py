@@ -34,6 +34,19 @@ def test_backoff_never_dials_before_the_peer_allows_and_spreads_beyond() -> None
     assert backoff.next_delay_s(retry_after_s=-1.0) == pytest.approx(0.1)
 
 
+def test_backoff_adds_little_to_a_time_that_the_peer_names_however_long_nobody_had_answered() -> None:
+    backoff = Backoff(Fixed(1.0))
+    for _ in range(12):
+        backoff.next_delay_s()
+    assert [backoff.next_delay_s(6.0) for _ in range(3)] == pytest.approx([6.1, 6.2, 6.4])
+    assert backoff.next_delay_s() == pytest.approx(0.8)
+
+
+def test_backoff_spreads_more_and_more_if_the_peer_goes_on_to_name_the_same_time() -> None:
+    backoff = Backoff(Fixed(1.0))
+    assert max(backoff.next_delay_s(1.0) for _ in range(12)) == pytest.approx(31.0)
+
+
 def test_backoff_begins_again_when_a_session_came_about() -> None:
     backoff = Backoff(Fixed(1.0))
     for _ in range(10):

@@ -132,3 +132,16 @@ def test_broker_whose_assignments_arrive_is_not_left_though_its_acknowledgements
     assert live.session.lease_end_us == before_us
     live.session.timer(128 * S)
     assert len(live.given(LeaveStream)) == 1
+
+
+def test_broker_whose_welcome_took_long_is_given_a_lease_to_answer_the_first_heartbeat() -> None:
+    """Hello waited for its turn among thousands: the lease is short then, but the stream is not silent."""
+    late = Bench()
+    hello = late.hello()
+    late.now = 109 * S
+    late.welcome(hello)
+    assert late.session.lease_end_us == 108 * S
+    late.session.timer(119 * S - 1)
+    assert late.given(LeaveStream) == []
+    late.session.timer(119 * S)
+    assert len(late.given(LeaveStream)) == 1

@@ -10,11 +10,8 @@ import pytest
 from agent_stub.backoff import Backoff
 from agent_stub.client import BACK_BY
 from broker.dispatch.model import SECOND_US
-from broker.rpc import intake
+from broker.rpc import admission
 from broker.settings import DispatchSettings, LimitSettings
-
-RETRY_AFTER_S = 1.0
-"""What an agent is told that says Hello when too many others do."""
 
 
 class Clock:
@@ -32,13 +29,13 @@ def returns(
 ) -> list[float]:
     """When each agent is back after the start of the broker, which was away for `outage_s`."""
     clock, generator = Clock(), random.Random(seed)
-    monkeypatch.setattr(intake, "time", clock)
+    monkeypatch.setattr(admission, "time", clock)
     backoffs = [Backoff(generator) for _ in range(agents)]
     for backoff in backoffs:
         backoff.bound(grace_s * BACK_BY)
     dials = [(backoff.next_delay_s(), number) for number, backoff in enumerate(backoffs)]
     heapify(dials)
-    hellos: intake.HelloRate | None = None
+    broker: admission.Admission | None = None
     back: list[float] = []
     while dials:
         at_s, number = heappop(dials)
@@ -46,11 +43,12 @@ def returns(
         if at_s < outage_s:
             heappush(dials, (at_s + backoffs[number].next_delay_s(), number))
             continue
-        hellos = hellos or intake.HelloRate(LimitSettings().hellos_per_s)
-        if hellos.admits():
-            back.append(at_s - outage_s)
+        broker = broker or admission.Admission(LimitSettings().hellos_per_s)
+        turn = broker.turn()
+        if turn.is_booked:
+            back.append(at_s + turn.in_s - outage_s)
         else:
-            heappush(dials, (at_s + backoffs[number].next_delay_s(RETRY_AFTER_S), number))
+            heappush(dials, (at_s + backoffs[number].next_delay_s(turn.in_s), number))
     return back
 
 
@@ -62,6 +60,15 @@ def test_five_thousand_agents_are_back_within_the_grace_however_long_the_broker_
     back = returns(monkeypatch, 5_000, outage_s, grace_s)
     assert len(back) == 5_000
     assert max(back) < grace_s
+
+
+def test_agents_that_lose_their_streams_in_one_moment_are_back_as_fast_as_they_are_let_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody is sent away twice, and none of the turns is left unused."""
+    agents, per_s = 5_000, LimitSettings().hellos_per_s
+    back = returns(monkeypatch, agents, outage_s=0.0, grace_s=30.0)
+    assert max(back) < 1.1 * agents / per_s
 
 
 def test_agent_that_knows_no_grace_would_not_be_back_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
