@@ -23,6 +23,7 @@ from typing import Any
 
 from tests.chaos.campaign import row_result, wrong
 from tests.chaos.reliability import Kept, kept, sources, write_table
+from tests.chaos.remains import sweep
 from tests.chaos.row import Row
 from tests.chaos.rows import BY_ID, ROWS
 
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"chaos: no row {', '.join(unknown)}; see --list", file=sys.stderr)
         return 2
     rows = [BY_ID[name] for name in options.row] or ROWS
+    for left in sweep():
+        _say(f"taken away, left by a run that was killed: {left}")
     began_s = time.monotonic()
     results = [_result(row, options) for row in rows]
     must_run = os.environ.get("CI") == "true"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.machine import missing
+from tests.chaos.remains import name_of
 from tests.chaos.row import Control, Ran, Row, RowError, Run, Trial
 from tests.e2e.stored import percentile
 
@@ -24,7 +25,7 @@ async def play(run: Run, *, seed: int, is_full: bool, timeout_s: float) -> Ran:
 
     A run that breaks off is a violation, and nobody knows how often its fault had fired: that counts as never.
     """
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+    with tempfile.TemporaryDirectory(prefix=name_of("")) as folder:
         try:
             async with asyncio.timeout(timeout_s):
                 return await run(Trial(Path(folder), seed, is_full))

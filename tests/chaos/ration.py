@@ -9,7 +9,6 @@ Needs root. The group is gone after the block; what still runs in it goes back t
 
 from __future__ import annotations
 
-import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,9 +16,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from tests.chaos.remains import CGROUPS, dissolve, name_of
 from tests.chaos.row import RowError
 
-CGROUPS: Final = Path("/sys/fs/cgroup")
 PERIOD_US: Final = 100_000
 
 
@@ -28,7 +27,7 @@ class Cgroup:
 
     def __init__(self, controller: str, name: str) -> None:
         self._root = CGROUPS / controller
-        self._folder = self._root / f"chaos-{os.getpid()}-{name}"
+        self._folder = self._root / name_of(name)
 
     def __enter__(self) -> Self:
         try:
@@ -40,10 +39,7 @@ class Cgroup:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for pid in (self._folder / "cgroup.procs").read_text().split():
-            with suppress(ProcessLookupError):  # it has ended meanwhile
-                (self._root / "cgroup.procs").write_text(pid)
-        self._folder.rmdir()
+        dissolve(self._folder)
 
     def add(self, pid: int) -> None:
         """From now on the process, with all its threads and what it starts, is in the group."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.machine import missing
-from tests.chaos.ration import CGROUPS, Cgroup, cpu_share, no_more_descriptors
+from tests.chaos.ration import Cgroup, cpu_share, no_more_descriptors
+from tests.chaos.remains import CGROUPS
 from tests.chaos.row import RowError
 from tests.conftest import not_run
 
