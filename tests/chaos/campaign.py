@@ -88,7 +88,7 @@ async def row_result(row: Row, *, seed: int, is_full: bool, say: Callable[[str],
 
 async def _caught(control: Control, row: Row, seed: int, is_full: bool) -> dict[str, Any]:
     run = row.run if os.environ.get("MESH_SABOTAGE") == "no-defect" else control.run
-    ran = await play(run, seed=seed, is_full=is_full, timeout_s=row.timeout_s)
+    ran = await play(run, seed=seed, is_full=is_full and not control.is_short, timeout_s=row.timeout_s)
     found = [text for text in ran.violations if control.finds in text]
     # A bad program that does not even start has shown nothing, unless standing still is what it is known for.
     is_caught = any(control.finds or not text.startswith(BROKE_OFF) for text in found)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from broker.app import STORE_FILE
 from mesh_client import JobSpec
-from tests.chaos.row import Ran, Row, Trial
+from tests.chaos.row import BROKER, Ran, Row, Trial
+from tests.chaos.stage import planted
 from tests.e2e.course import FAST, Course
 
 JOBS: Final = 100
@@ -21,6 +23,7 @@ PAYLOAD_BYTES: Final = 3_000
 HEADER_BYTES: Final = 100
 PAGE_BYTES: Final = 4_096
 END_S: Final = 60.0
+CONTROL_S: Final = 20.0
 
 Damage = Callable[[Path, random.Random], None]
 """What is done to the file of the store, which lies there alone or with its log beside it."""
@@ -112,10 +115,10 @@ class Store:
         return {one.name: one.read_bytes() for one in self.data.iterdir() if one.is_file() and one.suffix != ".lock"}
 
 
-async def corrupted(trial: Trial) -> Ran:
+async def corrupted(trial: Trial, *, program: Sequence[str] = BROKER, within_s: float = END_S) -> Ran:
     """Damage of many kinds, each to a store with jobs in it; then the store as it was."""
     ran = Ran(f"{2 * JOBS} jobs of {PAYLOAD_BYTES:,} bytes in the store")
-    async with Course(trial.folder, settings=FAST, seed=trial.seed) as course:
+    async with Course(trial.folder, settings=FAST, broker_program=program, seed=trial.seed) as course:
         stopped, killed = (Store(course.mesh.data, trial.folder / name) for name in ("stopped", "killed"))
         await _fill(course)
         await course.mesh.broker.stop()
@@ -127,7 +130,7 @@ async def corrupted(trial: Trial) -> Ran:
         killed.keep()
         for store, damages in ((stopped, REFUSED), (killed, REFUSED_WITH_LOG)):
             for damage in _some(trial, course, damages):
-                await _refused(course, store, damage, ran)
+                await _refused(course, store, damage, ran, within_s)
         for damage in _some(trial, course, LEGAL):
             killed.damaged(damage, course.generator)
             await course.mesh.broker.kill()
@@ -147,12 +150,12 @@ async def _fill(course: Course) -> None:
     await course.submit_specs([spec] * JOBS)
 
 
-async def _refused(course: Course, store: Store, damage: Damage, ran: Ran) -> None:
+async def _refused(course: Course, store: Store, damage: Damage, ran: Ran, within_s: float) -> None:
     """The broker does not start, names the file and leaves everything as it is."""
     broker = course.mesh.broker
     before = store.damaged(damage, course.generator)
     await broker.start()
-    code = await broker.ended(END_S)
+    code = await broker.ended(within_s)
     ran.fired += 1
     said = await broker.said('"broker.')
     if code == 0 or "broker.failed" not in said or str(store.data / STORE_FILE) not in said:
@@ -167,6 +170,9 @@ ROWS: Final[tuple[Row, ...]] = (
         "The file of the store is damaged, cut short, replaced or gone: the broker refuses to start, names it and "
         "leaves it as it is; what a crash leaves at the end of its log is cut off, and nothing acknowledged is lost",
         corrupted,
+        control=planted(
+            "begins-anew", partial(corrupted, within_s=CONTROL_S), "broker.ready", is_in_suite=False, is_short=True
+        ),
         runs=10,
     ),
 )

@@ -14,8 +14,9 @@ from itertools import islice
 from typing import Final
 
 from tests.chaos import floods
-from tests.chaos.row import MissedError, Ran, Row, Trial
+from tests.chaos.row import BROKER, MissedError, Ran, Row, Trial
 from tests.chaos.siege import RATE, Siege
+from tests.chaos.stage import unguarded
 from tests.e2e.deaf import NAME as DEAF
 from tests.e2e.deaf import DeafAgent
 from tests.e2e.stored import SECOND_US, StoredJob, percentile
@@ -88,7 +89,7 @@ def _accepted_s(job: StoredJob) -> float:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-async def never_reads(trial: Trial) -> Ran:
+async def never_reads(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
     """An agent with room for many jobs that is sent them, says that it lives, and reads nothing."""
 
     async def greedy(siege: Siege, seconds: int) -> tuple[int, float, float]:
@@ -98,7 +99,7 @@ async def never_reads(trial: Trial) -> Ran:
             await siege.load.until_acknowledged(int(RATE * seconds))
             return 1, began_s, time.time()
 
-    siege = Siege(trial)
+    siege = Siege(trial, program=program)
     ran = await _compared(trial, greedy, siege)
     hit = sum(attempt.agent == DEAF for job in siege.course.jobs for attempt in job.attempts)
     if not hit:
@@ -107,7 +108,7 @@ async def never_reads(trial: Trial) -> Ran:
     return ran
 
 
-async def flooding_submitter(trial: Trial) -> Ran:
+async def flooding_submitter(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
     """A program that submits as fast as it is answered to a group beside the others', until that is full and after."""
     sent: list[tuple[int, int]] = []
 
@@ -124,7 +125,7 @@ async def flooding_submitter(trial: Trial) -> Ran:
                 siege.course.history.add("submit", job_id.hex(), "invoke")
         await siege.course.client.remove_group("greedy", force=True)
 
-    siege = Siege(trial, before=_make_group, after=tidy)
+    siege = Siege(trial, program=program, before=_make_group, after=tidy)
     return await _compared(trial, greedy, siege)
 
 
@@ -133,7 +134,7 @@ async def _make_group(siege: Siege) -> None:
     await siege.course.client.create_environment("greedy", groups=["greedy"])
 
 
-async def flooding_agent(trial: Trial) -> Ran:
+async def flooding_agent(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
     """An agent that reports heartbeats, progress, starts and outcomes of nothing as fast as it can."""
 
     async def greedy(siege: Siege, seconds: int) -> tuple[int, float, float]:
@@ -141,7 +142,7 @@ async def flooding_agent(trial: Trial) -> Ran:
         siege.figures["flood_reports"] = siege.figures.get("flood_reports", 0) + counts["reports"]
         return counts["frames"], counts["began_ms"] / 1_000, counts["ended_ms"] / 1_000
 
-    return await _compared(trial, greedy, Siege(trial))
+    return await _compared(trial, greedy, Siege(trial, program=program))
 
 
 ROWS: Final[tuple[Row, ...]] = (
@@ -149,18 +150,21 @@ ROWS: Final[tuple[Row, ...]] = (
         "agent-never-reads",
         "An agent is sent jobs, says that it lives and reads nothing: what others' jobs wait at most doubles",
         never_reads,
+        control=unguarded("waits-for-readers", never_reads, "others' jobs wait", is_short=False),
         is_in_suite=False,
     ),
     Row(
         "submitter-floods",
         "A program submits as fast as it is answered: what others' jobs wait at most doubles",
         flooding_submitter,
+        control=unguarded("floods-first", flooding_submitter, "others' jobs wait", is_short=False),
         is_in_suite=False,
     ),
     Row(
         "agent-floods",
         "An agent floods heartbeats, progress and outcomes: what others' jobs wait at most doubles",
         flooding_agent,
+        control=unguarded("floods-first", flooding_agent, "others' jobs wait", is_short=False),
         is_in_suite=False,
     ),
 )

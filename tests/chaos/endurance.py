@@ -14,7 +14,7 @@ from broker import series
 from tests.e2e.course import Course, until
 from tests.e2e.history import Findings
 from tests.e2e.page import descriptors, rss_kib, told
-from tests.e2e.processes import Process
+from tests.e2e.processes import BROKER_PROGRAM, Process
 from tests.e2e.proxy import Proxy
 
 AGENTS: Final = 200
@@ -39,11 +39,19 @@ class Sample(NamedTuple):
 class Endurance:
     """One run of `seconds` after a warm-up, in `folder`, which must be empty."""
 
-    def __init__(self, folder: Path, *, seconds: float, seed: int, resets_a_minute: float = RESETS_A_MINUTE) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        seconds: float,
+        seed: int,
+        resets_a_minute: float = RESETS_A_MINUTE,
+        program: Sequence[str] = BROKER_PROGRAM,
+    ) -> None:
         self._seconds = seconds
         self._pause_s = 60 / resets_a_minute
         self._folder = folder
-        self._course = Course(folder, settings={}, seed=seed)
+        self._course = Course(folder, settings={}, broker_program=program, seed=seed)
         self.samples: list[Sample] = []
         self.resets = 0
         self.load_text = f"{AGENTS} agents, {RATE:g} jobs/s, {resets_a_minute:g} resets a minute"

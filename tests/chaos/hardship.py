@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from mesh_client import JobSpec
 from tests.chaos import operations
 from tests.chaos.ration import Cgroup, cpu_share, no_more_descriptors
 from tests.chaos.row import BROKER, MissedError, Ran, Row, Trial
-from tests.chaos.stage import RATE, RUN_S, course_of, planted, start_all
+from tests.chaos.stage import RATE, RUN_S, TOO_SMALL_SHARE, course_of, hasty, planted, start_all
 from tests.e2e.course import Course, until
 from tests.e2e.processes import Process
 
@@ -61,10 +62,10 @@ async def _feed_hog(course: Course, small: Process) -> None:
     await until(is_over, "the job has run, or killed its agent")
 
 
-async def out_of_descriptors(trial: Trial) -> Ran:
+async def out_of_descriptors(trial: Trial, *, program: Sequence[str] = BROKER) -> Ran:
     """An agent can open nothing more for a while: what it cannot run runs elsewhere, and later it works again."""
     rounds = trial.of(1, 5)
-    async with course_of(trial) as course:
+    async with course_of(trial, program) as course:
         await start_all(course, "a1", "a2", slots=SLOTS, options=OPTIONS)
         poor = course.mesh.agents["a1"]
         async with course.load(rate=RATE, run_s=RUN_S) as load:
@@ -98,14 +99,14 @@ async def _ends(course: Course, phase: str, what: str) -> None:
     await until(is_more, what)
 
 
-async def starved(trial: Trial) -> Ran:
+async def starved(trial: Trial, *, settings: Mapping[str, str] | None = None, share: float = SHARE) -> Ran:
     """An agent that gets less of a processor than it needs is slow, and not dead; what waits is not forgotten."""
-    async with course_of(trial) as course:
+    async with course_of(trial, settings=settings) as course:
         await start_all(course, "a1", "a2", slots=SLOTS)
         async with course.load(rate=RATE, run_s=RUN_S) as load:
             await load.until_acknowledged(RATE // 2)
             agent = course.mesh.agents["a1"]
-            with course.during("stall", "a1"), cpu_share(agent.pid, SHARE, "agent") as group:
+            with course.during("stall", "a1"), cpu_share(agent.pid, share, "agent") as group:
                 await load.until_acknowledged(RATE * trial.of(4, 40))
                 throttled = group.counter("cpu.stat", "nr_throttled")
         await course.submit([0.2] * 3 * SLOTS)
@@ -128,6 +129,7 @@ ROWS: Final[tuple[Row, ...]] = (
         "agent-out-of-descriptors",
         "An agent may open nothing more for a while: what it cannot start runs elsewhere, then it works again",
         out_of_descriptors,
+        control=planted("failures-are-final", out_of_descriptors, "is failed", is_in_suite=False, is_short=True),
         is_in_suite=False,
     ),
     Row(
@@ -135,6 +137,7 @@ ROWS: Final[tuple[Row, ...]] = (
         "An agent that gets 3 % of a processor (cgroup), less than it needs: slow, and not taken for dead",
         starved,
         needs=("root", "cgroup-cpu"),
+        control=hasty(partial(starved, share=TOO_SMALL_SHARE), "taken for dead"),
         is_in_suite=False,
     ),
 )

@@ -13,8 +13,8 @@ from uuid import UUID
 
 from mesh_client import JobSpec, MeshClient, MeshClientError, MeshTimeoutError, UnavailableError
 from tests.chaos.ration import Cgroup, no_more_descriptors
-from tests.chaos.row import MissedError, Ran, Row, Trial
-from tests.chaos.stage import RATE, RUN_S, SECOND_MS, course_of, start_all
+from tests.chaos.row import BROKER, MissedError, Ran, Row, Trial
+from tests.chaos.stage import RATE, RUN_S, SECOND_MS, course_of, planted, start_all, unguarded
 from tests.e2e.course import GROUP, Course, until
 
 KIB: Final = 1_024
@@ -38,10 +38,10 @@ END_S: Final = 60.0
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
-async def no_more_memory(trial: Trial) -> Ran:
+async def no_more_memory(trial: Trial, *, program: Sequence[str] = BROKER) -> Ran:
     """Large jobs until the broker has no memory left: by a limit that it sees, and by one that kills it."""
     ran = Ran(f"jobs of {PAYLOAD_BYTES:,} bytes, as fast as they are taken, 1 agent")
-    async with course_of(trial) as course:
+    async with course_of(trial, program) as course:
         await start_all(course, "a1", slots=16)
         await course.submit([0.01] * RATE)
         for number in range(trial.of(2, 10)):
@@ -146,10 +146,10 @@ async def _is_gone(course: Course) -> bool:
 # --- descriptors ------------------------------------------------------------------------------------------------------
 
 
-async def no_more_files(trial: Trial) -> Ran:
+async def no_more_files(trial: Trial, *, program: Sequence[str] = BROKER) -> Ran:
     """The broker may open nothing more: newcomers wait outside, whoever is connected notices nothing."""
     ran = Ran(f"{RATE} jobs/s, 2 agents")
-    async with course_of(trial) as course:
+    async with course_of(trial, program) as course:
         await start_all(course, "a1", "a2", slots=16)
         async with course.load(rate=RATE, run_s=RUN_S) as load:
             for _ in range(trial.of(1, 10)):
@@ -184,11 +184,13 @@ ROWS: Final[tuple[Row, ...]] = (
         "nothing acknowledged is lost, and with memory it goes on",
         no_more_memory,
         needs=("root", "cgroup-memory"),
+        control=planted("ack-before-commit", no_more_memory, "lost", is_in_suite=False, is_short=True),
     ),
     Row(
         "broker-descriptors",
         "The broker may open no more descriptors: newcomers are not served, whoever is connected notices nothing; "
         "when it may, it serves newcomers again",
         no_more_files,
+        control=unguarded("makes-room", no_more_files, "sessions"),
     ),
 )

@@ -33,6 +33,7 @@ from tests.chaos import mangled
 from tests.chaos.careless import without
 from tests.chaos.row import BROKER, Control, Ran, Row, Trial
 from tests.chaos.siege import Siege
+from tests.chaos.stage import unguarded
 from tests.e2e.course import until
 from tests.e2e.history import History
 from tests.e2e.processes import store_file
@@ -244,10 +245,10 @@ class Books:
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
-async def mangled_messages(trial: Trial) -> Ran:
+async def mangled_messages(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
     """To every RPC in turn, on both ports; each is answered with a status that says what is wrong with it."""
     number, warm_up = trial.of(2_000, 100_000), trial.of(1_000, 10_000)
-    async with Siege(trial) as siege, channel_to(siege.api) as api:
+    async with Siege(trial, program=program) as siege, channel_to(siege.api) as api:
         books = Books(store_file(siege.course.mesh.data))
         sender = Sender(api, siege, trial.seed, siege.course.history)
         async with _place_for_it(siege, Api(api), books, sender):
@@ -369,6 +370,7 @@ ROWS: Final[tuple[Row, ...]] = (
         "Protobuf messages with changed bytes, absurd sizes, nests, numbers and texts, to every RPC: each is answered "
         "with a status that names the fault, and nothing changes",
         mangled_messages,
+        control=unguarded("unchecked-messages", mangled_messages, "was answered INTERNAL"),
     ),
     Row(
         "message-too-large",

@@ -9,14 +9,16 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 from uuid import UUID
 
 from mesh_client import JobSpec
 from tests.chaos.namespace import NEEDS, TO_AGENT, TO_BROKER, Namespace, Weather
-from tests.chaos.row import BROKER, Ran, Row, Trial
-from tests.chaos.stage import planted
-from tests.e2e.course import FAST, Course, until
+from tests.chaos.reckless import reckless
+from tests.chaos.row import BROKER, Control, Ran, Row, Trial
+from tests.chaos.stage import hasty, planted
+from tests.e2e.course import AGENT_PROGRAM, FAST, Course, until
 from tests.e2e.history import Entry, attempt_key
 from tests.e2e.stored import percentile_s
 
@@ -41,6 +43,8 @@ DIRECTIONS: Final = (TO_BROKER, TO_AGENT)
 THIN_BYTES_S: Final = 125_000
 LARGE_BYTES: Final = 1_000_000
 THIN_WAIT_S: Final = 180.0
+THIN_CONTROL_S: Final = 60.0
+"""What is given out again and again never arrives; where it does, the payloads of the short form take 20 s."""
 
 
 @asynccontextmanager
@@ -49,12 +53,15 @@ async def far_agent(
     settings: Mapping[str, str],
     program: Sequence[str] = BROKER,
     *,
+    agent_program: Sequence[str] = AGENT_PROGRAM,
     far_slots: int = SLOTS,
     near_slots: int = 4 * SLOTS,
 ) -> AsyncIterator[tuple[Course, Namespace]]:
     """A broker, the agent a1 behind the wire, and a2 without one."""
     async with (
-        Course(trial.folder, settings=settings, broker_program=program, seed=trial.seed) as course,
+        Course(
+            trial.folder, settings=settings, broker_program=program, agent_program=agent_program, seed=trial.seed
+        ) as course,
         Namespace(trial.folder, seed=trial.seed) as far,
     ):
         await asyncio.gather(
@@ -64,11 +71,15 @@ async def far_agent(
 
 
 async def cut(
-    trial: Trial, *directions: str, settings: dict[str, str] = DEFAULTS, program: Sequence[str] = BROKER
+    trial: Trial,
+    *directions: str,
+    settings: dict[str, str] = DEFAULTS,
+    program: Sequence[str] = BROKER,
+    agent_program: Sequence[str] = AGENT_PROGRAM,
 ) -> Ran:
     """Work is with a1 when its wire is cut for longer than its lease, and heals."""
     ran = Ran(f"{RATE:g} jobs/s, 2 agents")
-    async with far_agent(trial, _pace(trial) | settings, program) as (course, far):
+    async with far_agent(trial, _pace(trial) | settings, program, agent_program=agent_program) as (course, far):
         held = await _held_by_far(course, [5.0, 45.0] if trial.is_full else [3.0 if settings else 1.5])
         async with course.load(rate=RATE, run_s=None) as load:
             await load.until_acknowledged(10)
@@ -92,6 +103,11 @@ async def cut(
         ran.violations += _found_late(ran) + _came_late(ran)
         ran.violations += _late_ones(course.entries(), held, is_exclusive=bool(settings))
     return ran
+
+
+async def cut_from_broker(trial: Trial, *, agent_program: Sequence[str] = AGENT_PROGRAM) -> Ran:
+    """In one direction, while a1 holds exclusive work."""
+    return await cut(trial, TO_AGENT, settings=EXCLUSIVE, agent_program=agent_program)
 
 
 def _pace(trial: Trial) -> dict[str, str]:
@@ -144,10 +160,10 @@ def _late_ones(entries: Sequence[Entry], held: Sequence[str], *, is_exclusive: b
     return texts
 
 
-async def vanished_agent(trial: Trial) -> Ran:
+async def vanished_agent(trial: Trial, *, program: Sequence[str] = BROKER) -> Ran:
     """The machine of a1 is gone with all that it would have said last; then it comes back, with another process."""
     ran = Ran(f"{RATE:g} jobs/s, 2 agents")
-    async with far_agent(trial, _pace(trial)) as (course, far):
+    async with far_agent(trial, _pace(trial), program) as (course, far):
         held = await _held_by_far(course, [1.5])
         async with course.load(rate=RATE, run_s=None) as load:
             await load.until_acknowledged(10)
@@ -168,10 +184,10 @@ async def vanished_agent(trial: Trial) -> Ran:
     return ran
 
 
-async def vanished_broker(trial: Trial) -> Ran:
+async def vanished_broker(trial: Trial, *, program: Sequence[str] = BROKER) -> Ran:
     """The broker's machine is gone without a word, and comes back: a1 still believes in its connection."""
     ran = Ran(f"{RATE:g} jobs/s, 2 agents")
-    async with far_agent(trial, _pace(trial)) as (course, far):
+    async with far_agent(trial, _pace(trial), program) as (course, far):
         await _held_by_far(course, [trial.of(3, 20)])
         async with course.load(rate=RATE, run_s=None) as load:
             await load.until_acknowledged(10)
@@ -211,11 +227,11 @@ async def reset_storm(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
     return ran
 
 
-async def bad_way(trial: Trial) -> Ran:
+async def bad_way(trial: Trial, *, settings: Mapping[str, str] = DEFAULTS) -> Ran:
     """Packets are late, overtake each other, are lost and come twice: that is slow, and nothing else."""
     ran = Ran(f"{RATE:g} jobs/s, 2 agents")
     weather = Weather(delay_ms=200, jitter_ms=150, loss=0.05, twice=0.01)
-    async with far_agent(trial, DEFAULTS, far_slots=4 * SLOTS, near_slots=SLOTS) as (course, far):
+    async with far_agent(trial, settings, far_slots=4 * SLOTS, near_slots=SLOTS) as (course, far):
         with course.during("stall", "a1"):
             await far.weather(weather)
             async with course.load(rate=RATE) as load:
@@ -229,17 +245,18 @@ async def bad_way(trial: Trial) -> Ran:
             "delayed_packets": sum(one.delayed for one in counts.values()),
             "sessions": _sessions(course),
             "given_far": findings.assigned["a1"],
-            "p99_s": percentile_s([job for job in course.jobs if job.attempts[-1].agent == "a1"], 0.99),
         }
+        if far_jobs := [job for job in course.jobs if job.attempts[-1].agent == "a1"]:
+            ran.figures["p99_s"] = percentile_s(far_jobs, 0.99)
     return ran
 
 
-async def thin_way(trial: Trial) -> Ran:
+async def thin_way(trial: Trial, *, program: Sequence[str] = BROKER, within_s: float = THIN_WAIT_S) -> Ran:
     """Each payload takes longer than an agent may take to accept a small one; then results go the same way back."""
     payloads = trial.of(2, 5)
     ran = Ran(f"{payloads} payloads and {payloads} results of 1 MB at 1 Mbit/s")
     async with (
-        Course(trial.folder, settings=DEFAULTS, seed=trial.seed) as course,
+        Course(trial.folder, settings=DEFAULTS, broker_program=program, seed=trial.seed) as course,
         Namespace(trial.folder, seed=trial.seed) as far,
     ):
         await course.start_agent("a1", slots=SLOTS, prefix=far.prefix)
@@ -248,7 +265,7 @@ async def thin_way(trial: Trial) -> Ran:
         with course.during("stall", "a1"):
             wish = {"seconds": 0.01, "padding": "x" * LARGE_BYTES}
             down = await course.submit_specs([JobSpec("sleep", json=wish)] * payloads)
-            await _all_end(course, down)
+            await _all_end(course, down, within_s)
             ran.figures["s_per_payload"] = (time.monotonic() - began_s) / payloads
             ran.figures["sessions"] = _sessions(course)
         # With both directions full not even heartbeats are in time for the default lease, and a result may come late.
@@ -264,11 +281,11 @@ async def thin_way(trial: Trial) -> Ran:
     return ran
 
 
-async def _all_end(course: Course, job_ids: Sequence[str]) -> None:
+async def _all_end(course: Course, job_ids: Sequence[str], within_s: float) -> None:
     async def ended() -> bool:
         return all([(await course.client.get(job_id)).state == "succeeded" for job_id in job_ids])
 
-    await until(ended, "all payloads have arrived and run", THIN_WAIT_S)
+    await until(ended, "all payloads have arrived and run", within_s)
 
 
 def _sessions(course: Course) -> int:
@@ -300,20 +317,28 @@ ROWS: Final[tuple[Row, ...]] = (
         "What an agent sends is lost for 30 s, what is sent to it arrives: the same",
         lambda trial: cut(trial, TO_BROKER),
         needs=NEEDS,
+        control_of="network-cut",
         is_in_suite=False,
     ),
     Row(
         "network-cut-to-agent",
         "What is sent to an agent is lost for 30 s, while it holds exclusive work: it stops that by itself before it "
         "begins elsewhere",
-        lambda trial: cut(trial, TO_AGENT, settings=EXCLUSIVE),
+        cut_from_broker,
         needs=NEEDS,
+        control=Control(
+            "agent no-lease",
+            partial(cut_from_broker, agent_program=reckless("no-lease")),
+            "ran beside itself",
+            is_in_suite=False,
+        ),
     ),
     Row(
         "network-half-open-agent",
         "An agent's machine vanishes without closing its connection: it is found in 10 s and its work runs elsewhere",
         vanished_agent,
         needs=NEEDS,
+        control=planted("timers-never-fire", vanished_agent, "begun elsewhere", is_in_suite=False, is_short=True),
         is_in_suite=False,
     ),
     Row(
@@ -322,6 +347,7 @@ ROWS: Final[tuple[Row, ...]] = (
         "nothing is run again",
         vanished_broker,
         needs=NEEDS,
+        control=planted("no-reconciliation", vanished_broker, "wasted", is_in_suite=False),
         is_in_suite=False,
     ),
     Row(
@@ -329,6 +355,7 @@ ROWS: Final[tuple[Row, ...]] = (
         "Packets between broker and agent are 200 +- 150 ms late, 5 % are lost, 1 % come twice: nothing is run again",
         bad_way,
         needs=NEEDS,
+        control=hasty(bad_way, "wasted"),
     ),
     Row(
         "network-thin-way",
@@ -336,6 +363,13 @@ ROWS: Final[tuple[Row, ...]] = (
         "and each counts once",
         thin_way,
         needs=NEEDS,
+        control=planted(
+            "slow-is-deaf",
+            partial(thin_way, within_s=THIN_CONTROL_S),
+            "all payloads have arrived",
+            is_in_suite=False,
+            is_short=True,
+        ),
         is_in_suite=False,
     ),
     Row(

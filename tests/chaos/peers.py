@@ -7,6 +7,7 @@ Here are those that misuse the protocol below gRPC; `messages` has those that se
 from __future__ import annotations
 
 import asyncio
+import csv
 import re
 import struct
 import time
@@ -23,6 +24,7 @@ from tests.chaos import crowding, forgeries, messages
 from tests.chaos.careless import without
 from tests.chaos.row import BROKER, Control, MissedError, Ran, Row, Trial
 from tests.chaos.siege import Siege
+from tests.chaos.stage import unguarded
 from tests.chaos.witness import served
 from tests.e2e.page import told
 
@@ -65,11 +67,11 @@ async def _reopened(siege: Siege, name: str, address: str, times: int, within_s:
         raise AssertionError(f"nobody new is served on the {name} port after a path that is not UTF-8") from None
 
 
-async def mutated_frames(trial: Trial) -> Ran:
+async def mutated_frames(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
     """Frames with a changed type, flags, stream, length or content, on both ports."""
     frames = trial.of(20_000, 1_000_000)
     hit: Counter[str] = Counter()
-    async with Siege(trial) as siege:
+    async with Siege(trial, program=program) as siege:
         for address in (siege.mesh, siege.api):
             await siege.attack("mutated", address, frames // 10)
         siege.mark()
@@ -85,9 +87,9 @@ async def mutated_frames(trial: Trial) -> Ran:
 # --- floods -----------------------------------------------------------------------------------------------------------
 
 
-async def rapid_reset(trial: Trial) -> Ran:
+async def rapid_reset(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
     """Calls that are taken back as soon as they are made, on both ports at once."""
-    return await _flood(trial, ("rapid-reset",), 20_000)
+    return await _flood(trial, ("rapid-reset",), 20_000, program)
 
 
 async def frame_floods(trial: Trial) -> Ran:
@@ -95,9 +97,9 @@ async def frame_floods(trial: Trial) -> Ran:
     return await _flood(trial, ("settings", "pings", "empty-data", "continuation"), trial.of(5_000, 100_000))
 
 
-async def _flood(trial: Trial, names: Sequence[str], frames: int) -> Ran:
+async def _flood(trial: Trial, names: Sequence[str], frames: int, program: Sequence[str] = BROKER) -> Ran:
     hit: Counter[str] = Counter()
-    async with Siege(trial) as siege:
+    async with Siege(trial, program=program) as siege:
         ports = (siege.mesh, siege.api)
         await asyncio.gather(*(siege.attack(name, port, frames // 10) for name in names for port in ports))
         siege.mark()
@@ -113,13 +115,13 @@ async def _flood(trial: Trial, names: Sequence[str], frames: int) -> Ran:
     return siege.ran(hit["worked"])
 
 
-async def calls_without_end(trial: Trial) -> Ran:
+async def calls_without_end(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
     """h2load: as many real calls as go through, on many connections."""
     calls = trial.of(5_000, 200_000)
     body = trial.folder / "call"
     asked = pb.GetJobRequest(name=UNKNOWN_JOB).SerializeToString()
     body.write_bytes(b"\0" + struct.pack(">I", len(asked)) + asked)
-    async with Siege(trial) as siege:
+    async with Siege(trial, program=program) as siege:
         await _h2load(siege.api, calls // 5, body)
         siege.mark()
         began_s = time.monotonic()
@@ -143,12 +145,15 @@ async def _h2load(address: str, calls: int, body: Path) -> int:
 # --- silence ----------------------------------------------------------------------------------------------------------
 
 
-async def slow_loris(trial: Trial) -> Ran:
+async def slow_loris(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
     """Connections that say nothing, or never end what they began, on both ports; and slowhttptest's beside them."""
     connections = trial.of(120, 1_200)
-    async with Siege(trial) as siege:
+    async with Siege(trial, program=program) as siege:
         silences = [siege.attack("silent", port, connections // 2) for port in (siege.mesh, siege.api)]
-        slow = [_slowhttptest(port, connections // 4) for port in (siege.mesh, siege.api)]
+        slow = [
+            _slowhttptest(port, connections // 4, trial.folder / name)
+            for name, port in (("mesh", siege.mesh), ("api", siege.api))
+        ]
         hit: Counter[str] = Counter()
         for counts in await asyncio.gather(*silences):
             hit.update(counts)
@@ -160,18 +165,19 @@ async def slow_loris(trial: Trial) -> Ran:
     return siege.ran(hit["connections"] + begun)
 
 
-async def _slowhttptest(address: str, connections: int) -> int:
-    """How many connections it had open, by its last word; the server may end each at once."""
+async def _slowhttptest(address: str, connections: int, told: Path) -> int:
+    """How many connections it had open, by the file that it writes; the server may end each at once."""
     shape = ("-H", "-c", str(connections), "-r", str(connections), "-i", "1", "-l", "4", "-p", "3")
-    said = await _told_by("slowhttptest", *shape, "-u", f"http://{address}/")
+    said = await _told_by("slowhttptest", *shape, "-g", "-o", str(told), "-u", f"http://{address}/")
     if "Test ended" not in said:
         raise MissedError(f"slowhttptest did not end in good order: {said[-200:]}")
-    return opened_of(said)
+    return opened_of(told.with_suffix(".csv").read_text())
 
 
-def opened_of(said: str) -> int:
-    """Of what slowhttptest tells again and again: the connections that stand, and those that stood, at last."""
-    return sum(int(re.findall(rf"{state}: +(\d+)", said)[-1]) for state in ("connected", "closed"))
+def opened_of(table: str) -> int:
+    """Of the table of slowhttptest, second by second: the connections that stand, and those that stood, at last."""
+    last = list(csv.DictReader(table.split("\n")))[-1]
+    return int(last["Connected"]) + int(last["Closed"])
 
 
 async def _told_by(*command: str) -> str:
@@ -207,17 +213,20 @@ ROWS: Final[tuple[Row, ...]] = (
         "HTTP/2 frames with a changed type, flags, stream, length or content: no crash, no hang, everybody good is "
         "served, at most 20 MiB more",
         mutated_frames,
+        control=unguarded("keeps-calls", mutated_frames, "the broker grew by"),
     ),
     Row(
         "peer-rapid-reset",
         "20,000 calls on each port that are taken back at once: everybody good is served, at most 20 MiB more",
         rapid_reset,
+        control=unguarded("keeps-calls", rapid_reset, "the broker grew by"),
         is_in_suite=False,
     ),
     Row(
         "peer-frame-floods",
         "Floods of SETTINGS, PING, empty DATA, and of CONTINUATION without end: the same",
         frame_floods,
+        control_of="peer-rapid-reset",
         is_in_suite=False,
     ),
     Row(
@@ -226,6 +235,7 @@ ROWS: Final[tuple[Row, ...]] = (
         "is served",
         slow_loris,
         needs=("slowhttptest",),
+        control=unguarded("no-handshake-timeout", slow_loris, "were never cut"),
         is_in_suite=False,
     ),
     Row(
@@ -233,6 +243,7 @@ ROWS: Final[tuple[Row, ...]] = (
         "Calls of h2load, as fast as it can on 20 connections: every call is answered, everybody good is served",
         calls_without_end,
         needs=("h2load",),
+        control=unguarded("keeps-calls", calls_without_end, "the broker grew by"),
         is_in_suite=False,
     ),
     *messages.ROWS,

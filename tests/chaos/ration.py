@@ -20,6 +20,8 @@ from tests.chaos.remains import CGROUPS, dissolve, name_of
 from tests.chaos.row import RowError
 
 PERIOD_US: Final = 100_000
+QUOTA_MIN_US: Final = 1_000
+"""The kernel takes none below it."""
 
 
 class Cgroup:
@@ -59,8 +61,9 @@ class Cgroup:
 def cpu_share(pid: int, share: float, name: str) -> Iterator[Cgroup]:
     """The process has this share of one processor, until the end of the block."""
     with Cgroup("cpu", name) as group:
-        group.set("cpu.cfs_period_us", PERIOD_US)
-        group.set("cpu.cfs_quota_us", int(share * PERIOD_US))
+        period_us = max(PERIOD_US, int(QUOTA_MIN_US / share))
+        group.set("cpu.cfs_period_us", period_us)
+        group.set("cpu.cfs_quota_us", int(share * period_us))
         group.add(pid)
         yield group
 

@@ -21,7 +21,7 @@ from tests.meta.check import ROOT
 PAGE: Final = ROOT / "docs/reliability.md"
 FILES: Final = ROOT / "build/chaos"
 SOURCES: Final = (
-    *("broker", "agent_stub", "mesh_client", "protos", "simulator"),
+    *("broker", "agent_stub", "mesh_client", "command_line", "protos", "simulator"),
     *("tests/broker", "tests/chaos", "tests/e2e", "tests/mutants"),
 )
 BEGIN, END = "<!-- table: begin -->\n", "<!-- table: end -->\n"

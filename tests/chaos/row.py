@@ -72,6 +72,8 @@ class Control(NamedTuple):
     """Words that one of its violations must have: it is to be caught for what it is, not because it did not start."""
     is_in_suite: bool = True
     """Whether it runs with the short form too."""
+    is_short: bool = False
+    """Whether it plays the short form for the table too: what is found soon need not be dear."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,12 @@ def test_rows_say_their_fault_in_a_sentence_for_the_table() -> None:
     assert [row.fault for row in ROWS if not (row.fault[0].isupper() or row.fault[0].isdigit())] == []
 
 
+def test_rows_have_a_control_or_name_the_row_whose_control_stands_for_theirs() -> None:
+    controlled = {row.id for row in ROWS if row.control is not None}
+
+    assert [row.id for row in ROWS if (row.control is None) != (row.control_of in controlled)] == []
+
+
 # --- what the campaign makes of a run ---------------------------------------------------------------------------------
 
 

@@ -29,6 +29,7 @@ from tests.e2e.stored import StoredJob, read_store
 
 T = TypeVar("T")
 
+AGENT_PROGRAM: Final = ("-m", "tests.e2e.agent")
 GROUP: Final = "default"
 FAST: Final = {"MESH_DISPATCH__PROFILE": "fast"}
 WAIT_S: Final = 60.0
@@ -61,6 +62,7 @@ class Course:
         *,
         settings: Mapping[str, str] = FAST,
         broker_program: Sequence[str] = BROKER_PROGRAM,
+        agent_program: Sequence[str] = AGENT_PROGRAM,
         seed: int = SEED,
         data: Path | None = None,
     ) -> None:
@@ -73,7 +75,7 @@ class Course:
             data or folder / "broker",
             settings=settings,
             broker_program=broker_program,
-            agent_program=("-m", "tests.e2e.agent", str(self.agents_file)),
+            agent_program=(*agent_program, str(self.agents_file)),
             agents_data=folder / "broker-agents",
         )
         self.client = MeshClient(self.mesh.addresses.api, retry_for_s=RETRY_FOR_S)

@@ -3,7 +3,7 @@
     python -m tests.e2e.defects ack-before-commit serve --dev ...
 
 The process is `mesh` itself with one function replaced from outside. Besides those of this module, every defect of the
-dispatcher that the simulator's seeds must find (`tests.mutants.dispatcher`) can be put in by its name.
+dispatcher, or of its timers, that the simulator's seeds must find (`tests.mutants`) can be put in by its name.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -20,17 +21,30 @@ import pytest
 from broker import engine
 from broker.cli import main
 from broker.clock import EngineClock
-from broker.dispatch import liveness, reports
+from broker.dispatch import liveness, reports, retry
 from broker.dispatch.batch import Batch
+from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.ledger import Ledger
-from broker.dispatch.messages import AcceptOutcome, AttemptFinished, AttemptId
+from broker.dispatch.messages import (
+    AcceptOutcome,
+    AttemptFinished,
+    AttemptId,
+    JobAccepted,
+    JobSubmitted,
+    RequestRefused,
+)
 from broker.dispatch.model import Agent, Job
 from broker.engine import Engine
+from broker.errors import MeshError, StoreFailedError
+from broker.store import file
 from broker.store.base import Body, CommitOutcome, CommitRequest, CommitStatus
+from broker.store.connection import StoreConnection
+from broker.store.lane import FailStop
 from broker.store.sqlite import SqliteStore
 
 LATE_S: Final = 1.0
 SOON_S: Final = 0.3
+TURN_S: Final = 0.02
 NEVER_US: Final = 1 << 62
 REPLACED: Final = pytest.MonkeyPatch()
 MUTANTS: Final = ExitStack()
@@ -50,6 +64,7 @@ def ack_before_commit() -> None:
 
     async def commit(self: SqliteStore, request: CommitRequest) -> CommitOutcome:
         waiting[:] = [asyncio.create_task(write(self, request, waiting[0] if waiting else None))]
+        await asyncio.sleep(TURN_S)  # else there were a commit for each event, and the disk would be the bottleneck
         return CommitOutcome(CommitStatus.COMMITTED)
 
     REPLACED.setattr(SqliteStore, "commit", commit)
@@ -108,6 +123,69 @@ def full_is_fine() -> None:
     REPLACED.setattr(SqliteStore, "commit", commit)
 
 
+def errors_are_fine() -> None:
+    """What the disk has not taken counts as written, and nothing ends by it."""
+    really = SqliteStore.commit
+
+    async def commit(self: SqliteStore, request: CommitRequest) -> CommitOutcome:
+        try:
+            return await really(self, request)
+        except StoreFailedError:
+            return CommitOutcome(CommitStatus.COMMITTED)
+
+    REPLACED.setattr(SqliteStore, "commit", commit)
+    REPLACED.setattr(FailStop, "record", lambda self, failure: None)
+
+
+def begins_anew() -> None:
+    """A file that cannot be read is as good as none."""
+    create, refuse, check = file.create, file.refuse_foreign, file.check
+
+    def begin(path: Path) -> None:
+        for one in path.parent.glob(f"{path.name}*"):
+            if one.suffix != ".lock":
+                one.unlink()
+        create(path)
+
+    def create_anyway(path: Path) -> None:
+        try:
+            create(path)
+            refuse(path)
+            with closing(StoreConnection(path, is_writer=True)) as connection:
+                check(connection, path)
+        except MeshError:
+            begin(path)
+
+    REPLACED.setattr(file, "create", create_anyway)
+
+
+def failures_are_final() -> None:
+    """What failed once is not tried again."""
+
+    def after_failure(ledger: Ledger, job: Job, *, retryable: bool, reason: str) -> None:
+        retry.after_failure(ledger, job, retryable=False, reason=reason)
+
+    REPLACED.setattr(reports, "after_failure", after_failure)
+
+
+def slow_is_deaf() -> None:
+    """A large payload must have arrived as soon as a small one."""
+    REPLACED.setattr(Ledger, "_there_us", lambda self, job: self.now_us)
+
+
+def any_content() -> None:
+    """Other content under a name that is taken is the same job again."""
+    really = Dispatcher._known
+
+    def known(self: Dispatcher, event: JobSubmitted) -> JobAccepted | RequestRefused | None:
+        answer = really(self, event)
+        if isinstance(answer, RequestRefused):
+            return JobAccepted(event.ticket, answer.job_key, duplicate=True)
+        return answer
+
+    REPLACED.setattr(Dispatcher, "_known", known)
+
+
 def no_fencing() -> None:
     """What comes too late is accepted like everything else."""
 
@@ -133,6 +211,11 @@ DEFECTS: Final[dict[str, Callable[[], None]]] = {
     "wall-clock": wall_clock,
     "capacity-drifts": capacity_drifts,
     "full-is-fine": full_is_fine,
+    "errors-are-fine": errors_are_fine,
+    "begins-anew": begins_anew,
+    "failures-are-final": failures_are_final,
+    "slow-is-deaf": slow_is_deaf,
+    "any-content": any_content,
     "no-fencing": no_fencing,
     "no-reconciliation": no_reconciliation,
 }
@@ -143,9 +226,9 @@ def plant(name: str) -> None:
     if name in DEFECTS:
         DEFECTS[name]()
         return
-    from tests.mutants.dispatcher import MUTANTS as MUTATIONS  # it costs a moment
+    from tests.mutants import dispatcher, driver  # it costs a moment
 
-    MUTANTS.enter_context({one.name: one for one in MUTATIONS}[name].applied())
+    MUTANTS.enter_context({one.name: one for one in (*driver.MUTANTS, *dispatcher.MUTANTS)}[name].applied())
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -27,7 +28,7 @@ from mesh_client import MeshClientError
 from tests.e2e.course import Course
 from tests.e2e.history import Findings
 from tests.e2e.page import rss_kib, told
-from tests.e2e.processes import Process, ProcessError
+from tests.e2e.processes import BROKER_PROGRAM, Process, ProcessError
 from tests.e2e.stored import percentile, percentile_s
 
 PROCESSES: Final = 2
@@ -62,11 +63,13 @@ class Figures:
 class Herd:
     """One run of `agents` agents in `folder`, which must be empty."""
 
-    def __init__(self, folder: Path, *, agents: int, is_killed: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, agents: int, is_killed: bool = False, program: Sequence[str] = BROKER_PROGRAM
+    ) -> None:
         self.figures = Figures(agents)
         self._is_killed = is_killed
         self._returning = (0.0, 0.0)  # wall clock: the broker is ready, all agents are back
-        self._course = Course(folder, settings={})
+        self._course = Course(folder, settings={}, broker_program=program)
         share = -(-agents // PROCESSES)
         self._fleets = [
             Process(f"fleet-{first}", self._program(first, min(share, agents - first)))
