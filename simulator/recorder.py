@@ -386,8 +386,10 @@ class Recorder:
         del self._on_us[key]
 
     def agent_lost(self, agent: "SimAgent") -> None:
-        """A process has died or stands still, or nobody can hear it."""
-        self.fleets[agent.fleet.no].lost_us[agent.no] = self._clock.now_us
+        """A process has died or stands still, or nobody can hear it. One that the broker misses already stays lost."""
+        log = self.fleets[agent.fleet.no]
+        if agent.no not in log.noticed_us:
+            log.lost_us[agent.no] = self._clock.now_us
 
     def agent_found(self, agent: "SimAgent") -> None:
         """It goes on, or can be heard again. If the broker has not noticed by now, nothing was lost."""

@@ -50,3 +50,12 @@ def test_endings_are_counted_at_once_as_they_are_when_folded() -> None:
     for state in ("succeeded", "failed", "dead"):  # those that did not start in time have failed
         assert seen.ended(state) == sum(phase.get(state, 0) for phase in seen.counts) > 0
     assert seen.ended("cancelled") == 0
+
+
+def test_agent_that_is_lost_once_more_while_the_broker_misses_it_is_lost_since_the_first_time() -> None:
+    hang = {"at": "6 s", "hang": "erp/2", "for": "14 s"}
+    cut = {"at": "12 s", "partition": "zone-b", "for": "3 s", "way": "to-broker"}
+    seen = World(scenario(fidelity="wire", settle="2 s", run="30 s", faults=[hang, cut]), 5, 0).run()
+
+    assert seen.figures["failover.detect.count"] > 0
+    assert seen.samples["failover.decide"].least > 0
