@@ -42,7 +42,7 @@ def group_of(key: JobKey) -> GroupNo:
 
 
 class Word(StrEnum):
-    """What is stored or shown as a word. A member is found in a dict as fast as its text: `Enum` hashes by a function."""
+    """What is stored or shown as a word. In a dict it is found as fast as its text: `Enum` hashes by a function."""
 
     __hash__ = str.__hash__
 

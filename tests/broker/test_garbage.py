@@ -68,8 +68,8 @@ def test_collection_that_stood_still_for_long_is_not_made_again_soon(
         nonlocal now_s
         now_s += took_s
 
-    monkeypatch.setattr(garbage.gc, "collect", collect)
-    monkeypatch.setattr(garbage.time, "monotonic", lambda: now_s)
+    monkeypatch.setattr("broker.garbage.gc.collect", collect)
+    monkeypatch.setattr("broker.garbage.time.monotonic", lambda: now_s)
     scene = Scene(live_jobs=FEW_JOBS)
     scene.young = LITTER_COLLECTIONS
     scene.collector.collect()
