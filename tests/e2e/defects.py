@@ -198,7 +198,7 @@ def no_fencing() -> None:
 def no_reconciliation() -> None:
     """What a returning agent says that it holds counts for nothing."""
 
-    def forget(ledger: Ledger, agent: Agent, held: AttemptId) -> bool:
+    def forget(ledger: Ledger, agent: Agent, held: AttemptId, *, is_finished: bool) -> bool:
         return False
 
     REPLACED.setattr(liveness, "_keeps", forget)
