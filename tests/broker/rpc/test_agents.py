@@ -8,21 +8,18 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from random import Random
 
 import grpc
 import pytest
-from structlog.testing import capture_logs
 
 from broker.app import Broker
 from broker.dispatch.messages import DrainCancelled, DrainRequested
-from broker.dispatch.model import AgentNo, DrainEnd, DrainThen, GroupNo, JobKey, JobState, Link
+from broker.dispatch.model import AgentNo, DrainEnd, DrainThen, Link
 from broker.store.base import CommitOutcome, CommitRequest, CommitStatus
 from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as pb
 from protos.mesh.v1 import job_pb2
 from protos.mesh.v1.job_service_pb2 import CancelJobRequest, JobSpec
-from tests.broker.rpc import http2
 from tests.broker.rpc.peer import (
     CONNECT,
     Key,
@@ -35,42 +32,8 @@ from tests.broker.rpc.peer import (
     succeeded,
     tasks_of,
 )
-from tests.broker.running import PARENT, WAIT_S, Api, api_of, channel_to, echo, raw_stream, refused, settings_of
-
-GROUP = GroupNo(1)
-
-
-def stored_agent(broker: Broker, number: int = 1) -> Link:
-    """How the dispatcher sees an agent now."""
-    return broker.engine.dispatcher(GROUP).ledger.agents[AgentNo(number)].link
-
-
-class Notices:
-    """An observer of the engine that wakes whoever waits for a batch."""
-
-    def __init__(self, broker: Broker) -> None:
-        self._changed = asyncio.Event()
-        broker.engine.observe(self)
-
-    def on_batch(self, notices: object, commit_seq: int) -> None:
-        self._changed.set()
-
-    def on_commit(self, seconds: float, events: int, rows: int) -> None: ...
-
-    def on_full(self, queue: str) -> None: ...
-
-    async def until(self, holds: Callable[[], bool]) -> None:
-        """Return when it holds after a batch."""
-        async with asyncio.timeout(WAIT_S):
-            while not holds():
-                self._changed.clear()
-                await self._changed.wait()
-
-
-async def status_of(api: Api, agent: str) -> str:
-    found = await api.admin.GetAgent(admin_pb.GetAgentRequest(name=f"{PARENT}/agents/{agent}"), timeout=WAIT_S)
-    return admin_pb.AgentStatus.Name(found.status).removeprefix("AGENT_STATUS_")
-
+from tests.broker.rpc.seen import GROUP, Notices, status_of, stored_agent, until_blocked
+from tests.broker.running import PARENT, WAIT_S, Api, api_of, channel_to, echo, raw_stream, settings_of
 
 # --- a well-behaved agent -------------------------------------------------------------------------------------------
 
@@ -344,202 +307,6 @@ async def test_broker_that_stops_lets_nobody_in_whose_turn_comes_then(tmp_path: 
         assert (await late.frame()).reject.code == pb.REJECT_CODE_STOPPING
 
 
-# --- what does not count --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("attempt", "why"),
-    [(0, "superseded"), (2, "superseded"), (2**32 - 1, "superseded")],
-)
-async def test_outcome_of_another_attempt_is_refused_and_the_job_untouched(
-    broker: Broker, api: Api, attempt: int, why: str
-) -> None:
-    async with agent_on(broker.mesh_address) as agent:
-        (result,) = await api.submit_echo()
-        (assign,) = await agent.assigned(1)
-        before = await api.job(result.job_id)
-        answer = await agent.report(succeeded((assign.job_key, attempt)))
-        assert [(one.job_key, one.attempt, one.reason) for one in answer.outcomes_refused] == [
-            (assign.job_key, attempt, why)
-        ]
-        assert await api.job(result.job_id) == before
-
-
-@pytest.mark.parametrize("job_key", [0, -1, 2**63 - 1, -(2**63)])
-async def test_outcome_of_no_job_is_refused(broker: Broker, job_key: int) -> None:
-    async with agent_on(broker.mesh_address) as agent:
-        answer = await agent.report(succeeded((job_key, 1)))
-        assert [(one.job_key, one.reason) for one in answer.outcomes_refused] == [(job_key, "final")]
-
-
-async def test_outcome_of_another_agents_attempt_is_refused_and_the_job_untouched(broker: Broker, api: Api) -> None:
-    async with agent_on(broker.mesh_address, "owner") as owner, agent_on(broker.mesh_address, "thief") as thief:
-        results = await api.submit_echo(8)
-        (mine, *_) = await owner.assigned(4)
-        job_id = next(result.job_id for result in results if result.job_key == mine.job_key)
-        before = await api.job(job_id)
-
-        answer = await thief.report(succeeded(key_of(mine), b"forged"))
-        assert [one.reason for one in answer.outcomes_refused] == ["foreign"]
-        assert await api.job(job_id) == before
-
-        await owner.report(succeeded(key_of(mine), b"true"))
-        assert (await api.job(job_id)).result.content == b"true"
-
-
-async def test_outcome_of_a_superseded_attempt_is_refused_after_the_job_was_given_on(
-    tmp_path: Path,
-) -> None:
-    settings = settings_of(tmp_path, dispatch={"accept_timeout_s": 0.05})
-    async with Broker(settings) as broker, api_of(broker) as api, agent_on(broker.mesh_address, "slow") as slow:
-        (result,) = await api.submit_echo()
-        (old,) = await slow.assigned(1)
-        async with agent_on(broker.mesh_address, "quick") as quick:
-            (new,) = await quick.assigned(1)
-            assert (new.job_key, new.attempt) == (old.job_key, 2)
-            await quick.accept(key_of(new))
-            await quick.settled()
-            before = await api.job(result.job_id)
-
-            answer = await slow.report(succeeded(key_of(old), b"late"))
-            assert [(one.attempt, one.reason) for one in answer.outcomes_refused] == [(1, "superseded")]
-            assert await api.job(result.job_id) == before
-
-            await quick.report(succeeded(key_of(new), b"in time"))
-            assert (await api.job(result.job_id)).result.content == b"in time"
-
-
-async def test_outcome_said_twice_is_acknowledged_once_and_refused_then(broker: Broker, api: Api) -> None:
-    async with agent_on(broker.mesh_address) as agent:
-        (result,) = await api.submit_echo()
-        (assign,) = await agent.assigned(1)
-        assert (await agent.report(succeeded(key_of(assign), b"first"))).HasField("outcomes_accepted")
-        answer = await agent.report(succeeded(key_of(assign), b"second"))
-        assert [one.reason for one in answer.outcomes_refused] == ["final"]
-        assert (await api.job(result.job_id)).result.content == b"first"
-
-
-# --- a stream that is broken ends alone -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("frame", "words"),
-    [
-        (pb.AgentFrame(accepted=pb.AttemptList(job_keys=[1, 2], attempts=[1])), "2 job keys and 1 attempts"),
-        (pb.AgentFrame(started=pb.AttemptList(attempts=[1])), "0 job keys and 1 attempts"),
-        (pb.AgentFrame(outcomes=[pb.Outcome(job_key=1, attempt=1)]), "outcomes[0].status"),
-        (pb.AgentFrame(progress=[pb.Progress(checkpoint=b"x" * 65_537)]), "progress[0].checkpoint"),
-    ],
-)
-async def test_malformed_frame_ends_its_stream_only(broker: Broker, frame: pb.AgentFrame, words: str) -> None:
-    async with agent_on(broker.mesh_address, "good") as good, agent_on(broker.mesh_address, "bad") as bad:
-        await bad.say(frame)
-        code, text = await bad.ending()
-        assert code is grpc.StatusCode.INVALID_ARGUMENT
-        assert words in text
-        await good.settled()
-
-
-async def test_undecodable_bytes_end_their_stream_only(broker: Broker) -> None:
-    async with agent_on(broker.mesh_address, "good") as good, channel_to(broker.mesh_address) as channel:
-        call = raw_stream(channel, CONNECT, ("mesh-dev-identity", "default/default/bad"))
-        await call.write(hello("bad").SerializeToString())
-        await call.read()
-        await call.write(b"\xff\xff\xff\xff")
-        refusal = await refused(call.read())
-        assert (refusal.code, refusal.reason) == (grpc.StatusCode.INVALID_ARGUMENT.value[0], "MALFORMED_MESSAGE")
-        await good.settled()
-
-
-async def test_malformed_frame_is_answered_although_welcome_has_not_left_yet(broker: Broker) -> None:
-    """Behind Welcome, for which the agent's HTTP/2 has no room yet."""
-    host, _, port = broker.mesh_address.rpartition(":")
-    async with asyncio.timeout(WAIT_S):
-        reader, writer = await asyncio.open_connection(host, int(port))
-        answer = http2.Answer(reader)
-        writer.write(http2.PREFACE + http2.settings(initial_window_size=0))
-        call = http2.request(CONNECT.encode(), http2.END_HEADERS, mesh_dev_identity=b"default/default/bad")
-        notices = Notices(broker)
-        writer.write(call + http2.message(hello("bad").SerializeToString()))
-        assert "grpc-status" not in await answer.headers()
-        await notices.until(lambda: stored_agent(broker) is Link.LIVE)
-        writer.write(http2.message(b"\xff\xff\xff\xff"))
-        await asyncio.wait(tasks_of("read"))
-        writer.write(http2.window(1 << 16))
-        assert await answer.status() == grpc.StatusCode.INVALID_ARGUMENT.value[0]
-        writer.close()
-
-
-# --- one agent, two streams -----------------------------------------------------------------------------------------
-
-
-async def test_newer_stream_supersedes_the_older_one_which_hears_why(broker: Broker, api: Api) -> None:
-    async with stream_to(broker.mesh_address) as older:
-        await older.say(hello("a1", connect_seq=1))
-        await older.welcome()
-        (result,) = await api.submit_echo()
-        (assign,) = await older.assigned(1)
-        await older.accept(key_of(assign))
-        await older.settled()
-        async with stream_to(broker.mesh_address) as newer:
-            await newer.say(hello("a1", connect_seq=2, held=[key_of(assign)]))
-            assert list((await newer.welcome()).verdicts) == [pb.VERDICT_KEEP]
-            code, text = await older.ending()
-            assert (code, text.partition(":")[0]) == (grpc.StatusCode.ABORTED, "SUPERSEDED")
-            await newer.report(succeeded(key_of(assign)))
-    assert (await api.job(result.job_id)).state == job_pb2.JOB_STATE_SUCCEEDED
-
-
-async def test_other_process_of_the_name_takes_over_and_the_log_warns(broker: Broker) -> None:
-    async with stream_to(broker.mesh_address) as older:
-        await older.say(hello("a1"))
-        await older.welcome()
-        with capture_logs() as logs:
-            async with stream_to(broker.mesh_address) as newer:
-                await newer.say(hello("a1", incarnation=b"another process!"))
-                await newer.welcome()
-                code, text = await older.ending()
-    assert (code, "another process with the name" in text) == (grpc.StatusCode.ABORTED, True)
-    (warning,) = [line for line in logs if line["event"] == "agent.taken_over"]
-    assert (warning["log_level"], warning["agent"], warning["group"]) == ("warning", "a1", "default")
-
-
-async def test_older_stream_is_rejected_while_the_newer_one_lives(broker: Broker) -> None:
-    async with stream_to(broker.mesh_address) as newer, stream_to(broker.mesh_address) as older:
-        await newer.say(hello("a1", connect_seq=5))
-        await newer.welcome()
-        await older.say(hello("a1", connect_seq=4))
-        assert (await older.frame()).reject.code == pb.REJECT_CODE_SUPERSEDED
-        await older.ending()
-        await newer.settled()
-
-
-async def test_superseded_stream_ends_although_its_agent_never_reads(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, dispatch={"recovery_grace_s": 60})
-    async with Broker(settings) as broker, api_of(broker) as api, stream_to(broker.mesh_address) as older:
-        await older.say(hello("a1", slots=40, connect_seq=1))
-        await older.welcome()
-        await until_blocked(broker, api)
-        old = tasks_of("read", "write")
-        async with stream_to(broker.mesh_address) as newer:
-            await newer.say(hello("a1", slots=40, connect_seq=2))
-            await newer.welcome()
-            _, pending = await asyncio.wait(old, timeout=WAIT_S)
-            assert not pending
-            assert (await older.ending())[0] is grpc.StatusCode.ABORTED
-            assert broker.agents.count == 1
-
-
-async def until_blocked(broker: Broker, api: Api) -> int:
-    """Submit large jobs until the only agent's stream takes no more; how many were submitted."""
-    (session,) = broker.agents.sessions
-    submitted = 0
-    while not session.backlog:
-        assert submitted < 40, "the stream takes everything"
-        submitted += len(await api.submit_echo(4, payload=b"x" * 900_000))
-    return submitted
-
-
 # --- an agent that never reads --------------------------------------------------------------------------------------
 
 
@@ -569,117 +336,6 @@ async def test_agent_that_never_reads_costs_its_capacity_and_delays_nobody(
             await good.settled()
         states = {job.state for job in await api.listed(page_size=100)}
     assert states == {job_pb2.JOB_STATE_SUCCEEDED}
-
-
-# --- how a stream ends ----------------------------------------------------------------------------------------------
-
-
-async def test_agent_without_goodbye_is_missed_and_its_jobs_go_on_elsewhere(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, dispatch={"reconnect_grace_s": 0.05})
-    async with Broker(settings) as broker, api_of(broker) as api:
-        async with agent_on(broker.mesh_address, "a1") as lost:
-            await api.submit_echo()
-            (assign,) = await lost.assigned(1)
-            await lost.accept(key_of(assign))
-            await lost.settled()
-            assert await status_of(api, "a1") == "ACTIVE"
-            notices = Notices(broker)
-        await notices.until(lambda: stored_agent(broker) is Link.GONE)
-        assert await status_of(api, "a1") == "NO_RESPONSE"
-        async with agent_on(broker.mesh_address, "a2") as other:
-            (again,) = await other.assigned(1)
-            assert (again.job_key, again.attempt) == (assign.job_key, 2)
-
-
-async def test_outcome_that_a_disabled_agent_announces_in_hello_is_waited_for(tmp_path: Path) -> None:
-    settings = settings_of(tmp_path, dispatch={"reconnect_grace_s": 0.05})
-    async with Broker(settings) as broker, api_of(broker) as api:
-        notices = Notices(broker)
-        async with agent_on(broker.mesh_address, "a1") as agent:
-            (result,) = await api.submit_echo()
-            key = key_of(*await agent.assigned(1))
-            await agent.accept(key)
-            await agent.settled()
-            await api.admin.DisableAgent(admin_pb.DisableAgentRequest(name=f"{PARENT}/agents/a1"), timeout=WAIT_S)
-        jobs = broker.engine.dispatcher(GROUP).ledger.jobs
-        await notices.until(lambda: jobs[JobKey(key[0])].state is JobState.QUEUED)
-        async with stream_to(broker.mesh_address, "a1") as agent:
-            await agent.say(hello("a1", held=[key], finished=[key]))
-            assert (await agent.welcome()).verdicts == [pb.VERDICT_KEEP]
-            async with agent_on(broker.mesh_address, "a2"):
-                answer = await agent.report(succeeded(key, b"out"))
-        assert answer.outcomes_accepted == attempts(key)
-        job = await api.job(result.job_id)
-        assert (job.agent, job.attempt, job.result.content) == ("a1", 1, b"out")
-
-
-async def test_request_iterator_ends_quietly_when_the_agent_only_stops_writing(broker: Broker, api: Api) -> None:
-    notices = Notices(broker)
-    async with agent_on(broker.mesh_address) as agent:
-        await agent.call.done_writing()
-        assert await agent.ending() == (grpc.StatusCode.OK, "")
-        await notices.until(lambda: stored_agent(broker) is Link.GONE)
-    assert await status_of(api, "a1") == "NO_RESPONSE"
-
-
-async def test_goodbye_is_a_clean_leave_also_when_the_stream_ends_in_the_same_batch(
-    broker: Broker, api: Api, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    may_commit, is_committing = asyncio.Event(), asyncio.Event()
-    commit: Callable[[CommitRequest], Awaitable[CommitOutcome]] = broker.store.commit
-
-    async def held(request: CommitRequest) -> CommitOutcome:
-        is_committing.set()
-        await may_commit.wait()
-        return await commit(request)
-
-    notices = Notices(broker)
-    async with agent_on(broker.mesh_address) as agent:
-        monkeypatch.setattr(broker.store, "commit", held)
-        submitting = asyncio.create_task(api.submit_echo())
-        await is_committing.wait()
-        ended = tasks_of("read", "write")
-        await agent.say(pb.AgentFrame(goodbye=pb.Goodbye(reason="stopped by its operator")))
-        await agent.call.done_writing()
-        await asyncio.wait(ended, timeout=WAIT_S)
-        may_commit.set()
-        await submitting
-    await notices.until(lambda: stored_agent(broker) in (Link.GONE, Link.LEFT))
-    assert await status_of(api, "a1") == "STOPPED"
-
-
-async def test_call_of_an_agent_that_leaves_in_its_first_breath_is_ended(broker: Broker) -> None:
-    """Goodbye may arrive while Welcome is being written; a call that ends in the middle of a frame never ends."""
-    chance = Random(1)
-    for round_no in range(100):
-        async with stream_to(broker.mesh_address, identity=f"default/default/short-{round_no}") as agent:
-            await agent.say(hello(f"short-{round_no}"))
-            await asyncio.sleep(chance.choice((0, 0.001, 0.002, 0.004)))
-            await agent.say(pb.AgentFrame(goodbye=pb.Goodbye(reason="stopped at once")))
-            assert await agent.ending() == (grpc.StatusCode.OK, "")
-
-
-async def test_streams_that_end_in_any_way_leave_no_task_behind(
-    broker: Broker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("broker.rpc.agents.HELLO_WAIT_S", 0.05)
-    for round_no in range(3):
-        async with stream_to(broker.mesh_address, identity="nobody") as agent:
-            await agent.ending()
-        async with stream_to(broker.mesh_address) as agent:
-            await agent.ending()
-        async with agent_on(broker.mesh_address, f"cancelled-{round_no}"):
-            pass
-        async with agent_on(broker.mesh_address, f"malformed-{round_no}") as agent:
-            await agent.say(pb.AgentFrame(started=pb.AttemptList(attempts=[1])))
-            await agent.ending()
-    streams = {
-        task for task in asyncio.all_tasks() if task.get_name().startswith(("read-", "write-", "ended-", "Handle"))
-    }
-    if streams:
-        _, pending = await asyncio.wait(streams, timeout=WAIT_S)
-        assert not pending
-    assert broker.agents.count == 0
 
 
 # --- the store is away ----------------------------------------------------------------------------------------------
@@ -977,50 +633,6 @@ async def test_agent_is_refused_when_its_group_knows_as_many_as_it_may(tmp_path:
             await again.settled()
     assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert text.startswith(f"{PARENT} knows 1 agents")
-
-
-# --- what an agent says of its machine ------------------------------------------------------------------------------
-
-
-@pytest.mark.req("R62")
-async def test_agent_shows_the_machine_that_it_told_of_in_hello(broker: Broker, api: Api) -> None:
-    async with stream_to(broker.mesh_address) as agent:
-        frame = hello("a1")
-        said = {"version": "1.2.3", "host": "plant-7", "pid": 4_711, "user": "mesh", "os": "Linux", "ip": "10.0.0.7"}
-        for field, value in said.items():
-            setattr(frame.hello, field, value)
-        frame.hello.time_zone = "CET"
-        frame.hello.started_at.seconds = 1_700_000_000
-        await agent.say(frame)
-        await agent.welcome()
-    shown = await api.admin.GetAgent(admin_pb.GetAgentRequest(name=f"{PARENT}/agents/a1"), timeout=WAIT_S)
-    assert {field: getattr(shown, field) for field in said} == said
-    assert (shown.time_zone, shown.started_at.seconds) == ("CET", 1_700_000_000)
-    host, _, port = shown.peer.rpartition(":")
-    assert (host, port.isdecimal()) == ("127.0.0.1", True)
-
-
-async def test_agent_that_is_rejected_changes_nothing_of_what_is_shown(broker: Broker, api: Api) -> None:
-    async with stream_to(broker.mesh_address) as newer, stream_to(broker.mesh_address) as older:
-        for stream, connect_seq, host in ((newer, 5, "here"), (older, 4, "elsewhere")):
-            frame = hello("a1", connect_seq=connect_seq)
-            frame.hello.host = host
-            await stream.say(frame)
-            await stream.frame()
-        await older.ending()
-        shown = await api.admin.GetAgent(admin_pb.GetAgentRequest(name=f"{PARENT}/agents/a1"), timeout=WAIT_S)
-    assert shown.host == "here"
-
-
-@pytest.mark.parametrize("seconds", [-(2**63), -1, 253_402_300_800, 2**63 - 1])
-async def test_agent_whose_start_is_no_time_is_listed_without_one(broker: Broker, api: Api, seconds: int) -> None:
-    async with stream_to(broker.mesh_address) as agent:
-        frame = hello("a1")
-        frame.hello.started_at.seconds = seconds
-        await agent.say(frame)
-        await agent.welcome()
-    (shown,) = (await api.admin.ListAgents(admin_pb.ListAgentsRequest(parent=PARENT), timeout=WAIT_S)).agents
-    assert not shown.HasField("started_at")
 
 
 # --- drain ----------------------------------------------------------------------------------------------------------
