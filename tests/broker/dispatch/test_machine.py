@@ -118,6 +118,7 @@ class GroupMachine(RuleBasedStateMachine):
         held += [f"{self.group.name(job.key)}#{job.attempt}" for job in self.adoptable(name)]
         kept = [one for one in held if not new and data.draw(st.integers(0, 3))]
         ended = [one for one in kept if not data.draw(st.integers(0, 2))]
+        running = [one for one in kept if one not in ended]
         status = data.draw(st.sampled_from(OutcomeStatus))
         self.group.connect(
             name,
@@ -125,7 +126,8 @@ class GroupMachine(RuleBasedStateMachine):
             slots=slots,
             capacity=slots + spare,
             **offer,
-            held=[one for one in kept if one not in ended],
+            held=running,
+            finished=[one for one in running if data.draw(st.booleans())],
             outcomes=[f"{one}={status}" for one in ended],
         )
 
