@@ -66,7 +66,8 @@ class Stream(asyncio.Protocol):
 
     async def write(self, message: pb.AgentFrame) -> None:
         """Send a frame. Raises asyncio.InvalidStateError when the call is over."""
-        opening = b"" if self._transport is not None else await self._opened()
+        if self._transport is None:
+            await self._open()
         content = message.SerializeToString()
         content = struct.pack(">BI", 0, len(content)) + content
         while content:
@@ -80,8 +81,7 @@ class Stream(asyncio.Protocol):
             part, content = content[:room], content[room:]
             self._window -= len(part)
             self._stream_window -= len(part)
-            self._transport.write(opening + frame(DATA, 0, 1, part))
-            opening = b""
+            self._transport.write(frame(DATA, 0, 1, part))
 
     async def read(self) -> pb.BrokerFrame | None:
         """The next frame of the broker; None at the end."""
@@ -122,9 +122,11 @@ class Stream(asyncio.Protocol):
     # What comes from the connection ----------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """It stands."""
+        """It stands: begin at once, a broker waits 5 s for that, and thousands may share this loop."""
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        call = request(PATH, END_HEADERS, mesh_dev_identity=self._identity)
+        transport.write(PREFACE + frame(SETTINGS, 0, 0) + call)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It has ended, in whatever way."""
@@ -146,13 +148,12 @@ class Stream(asyncio.Protocol):
 
     # Inside ----------------------------------------------------------------------------------------------------------
 
-    async def _opened(self) -> bytes:
+    async def _open(self) -> None:
         try:
             await asyncio.get_running_loop().create_connection(lambda: self, self._host, int(self._port))
         except OSError as error:
             self._end(REFUSED)
             raise asyncio.InvalidStateError(REFUSED) from error
-        return PREFACE + frame(SETTINGS, 0, 0) + request(PATH, END_HEADERS, mesh_dev_identity=self._identity)
 
     def _end(self, why: str) -> bool:
         is_new = not self._why
