@@ -26,8 +26,10 @@ HEADER_BYTES: Final = 9
 DIAL_S: Final = 20.0
 ANSWER_S: Final = 5.0
 HEARD_S: Final = 0.01
-UNHEARD_MAX: Final = 3
+UNHEARD_MAX: Final = 4
 """Blocks that a connection may swallow: a frame that says that it is long takes what follows for its own."""
+LAST_HEARD_S: Final = 0.03
+"""What was read at last is acknowledged within it, or is not counted."""
 DIAL_WAIT_S: Final = 0.02
 BLOCK_FRAMES: Final = 16
 CONNECTION_FRAMES_MAX: Final = 2_000
@@ -197,9 +199,10 @@ def _send_until_closed(wire: Wire, frames: Iterator[Frame], counts: Counter[str]
             break
         sent += BLOCK_FRAMES
         counts["frames"] += BLOCK_FRAMES
-        if not wire.heard(sent // BLOCK_FRAMES - unheard):
+        if not wire.heard(sent // BLOCK_FRAMES - max(1, unheard)):  # the newest is on its way
             break
         unheard = sent // BLOCK_FRAMES - wire.acknowledged
+    wire.heard(sent // BLOCK_FRAMES, LAST_HEARD_S)
     counts["worked"] += BLOCK_FRAMES * max(0, min(wire.acknowledged, sent // BLOCK_FRAMES))
 
 
