@@ -17,7 +17,7 @@ from mesh_client import JobSpec
 from tests.chaos.namespace import NEEDS, TO_AGENT, TO_BROKER, Namespace, Weather
 from tests.chaos.reckless import reckless
 from tests.chaos.row import BROKER, Control, Ran, Row, Trial
-from tests.chaos.stage import hasty, planted
+from tests.chaos.stage import NO_HURRY_MS, SECOND_MS, hasty, planted
 from tests.e2e.course import AGENT_PROGRAM, FAST, Course, until
 from tests.e2e.history import Entry, attempt_key
 from tests.e2e.stored import percentile_s
@@ -100,7 +100,7 @@ async def cut(
             await load.until_acknowledged(30)
         ran.judged(await course.judge())
         ran.fired = int(all(lost[name].cut for name in directions or DIRECTIONS))
-        ran.violations += _found_late(ran) + _came_late(ran)
+        ran.violations += _found_late(trial, ran) + _came_late(ran)
         ran.violations += _late_ones(course.entries(), held, is_exclusive=bool(settings))
     return ran
 
@@ -141,9 +141,9 @@ def _next_of(key: str) -> str:
     return attempt_key(int(job_key), int(number) + 1)
 
 
-def _found_late(ran: Ran) -> list[str]:
-    found_s = ran.figures["found_s"]
-    return [f"the silent agent was found after {found_s:.1f} s"] if found_s > FOUND_MAX_S else []
+def _found_late(trial: Trial, ran: Ran) -> list[str]:
+    found_s, limit_s = ran.figures["found_s"], FOUND_MAX_S if trial.is_full else NO_HURRY_MS / SECOND_MS
+    return [f"the silent agent was found after {found_s:.1f} s"] if found_s > limit_s else []
 
 
 def _came_late(ran: Ran) -> list[str]:
@@ -180,7 +180,7 @@ async def vanished_agent(trial: Trial, *, program: Sequence[str] = BROKER) -> Ra
             await course.start_agent("a1", slots=SLOTS, prefix=far.prefix)
             await load.until_acknowledged(30)
         ran.judged(await course.judge())
-        ran.violations += _found_late(ran)
+        ran.violations += _found_late(trial, ran)
     return ran
 
 
