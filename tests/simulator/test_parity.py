@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from broker.dispatch.messages import (
     Transition,
 )
 from broker.dispatch.model import GroupNo
-from broker.engine import Engine
+from broker.engine import LAG_US, PULSE_US, Engine
 from broker.settings import LimitSettings
 from broker.store.base import Body, GroupRow
 from broker.store.sqlite import SqliteStore
@@ -162,6 +163,12 @@ class Drive:
 
     async def play(self, turn: Turn) -> None:
         """Give it what the world's driver was given at that time, in one go; returns when the engine has worked it."""
+        heard = [one for event in turn.events if isinstance(event, AgentsHeard) for one in event.heard]
+        for agent, session, at_us in sorted(heard, key=itemgetter(2)):
+            await self._live_until(turn, at_us)
+            self.now_us = at_us
+            self.engine.heard(GROUP, agent, session)
+        await self._live_until(turn, turn.at_us)
         wanted = self._worked + len(turn.events)
         asked = [asyncio.create_task(call) for event in turn.events if (call := self._call(event)) is not None]
         self.now_us = turn.at_us
@@ -172,13 +179,19 @@ class Drive:
                 await self._has_turned.wait()
             await asyncio.gather(*asked)
 
+    async def _live_until(self, turn: Turn, at_us: int) -> None:
+        """A process notes now and then that it lives, unless it stands still before the turn."""
+        async with asyncio.timeout(20):
+            while not turn.lag_us and at_us - self.engine._alive_us > LAG_US:
+                self.now_us = max(self.now_us, self.engine._alive_us + PULSE_US)
+                self.engine._wake.set()
+                while self.engine._alive_us != self.now_us:  # noqa: ASYNC110 - the engine tells nobody
+                    await asyncio.sleep(0)
+
     def _call(self, event: Event) -> Any:
         engine = self.engine
         if isinstance(event, AgentsHeard):
-            for agent, session, at_us in event.heard:
-                self.now_us = at_us
-                engine.heard(GROUP, agent, session)
-            return None
+            return None  # heard already
         if isinstance(event, JobSubmitted):
             return engine.submit(GROUP, [replace(event, ticket=engine.ticket())])
         if isinstance(event, AgentConnected):
