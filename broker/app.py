@@ -42,6 +42,7 @@ from broker.rpc.admission import WAIT_S_MAX
 from broker.rpc.agents import AgentService
 from broker.rpc.jobs import JobService
 from broker.rpc.server import UNSEEN_MAX, Health, Listener, Option, options_of
+from broker.rpc.turns import Turns
 from broker.rpc.watch import JobFeed
 from broker.settings import Settings
 from broker.store.retention import Retention, RetentionPolicy
@@ -222,7 +223,8 @@ class Broker:
         feed = JobFeed(self.engine.commit_seq, self._settings.limits.watchers_max)
         self.engine.observe(feed)
         limits = self._settings.limits
-        self._jobs = JobService(self.engine, self._directory, self.store, feed, self._settings)
+        turns = Turns()
+        self._jobs = JobService(self.engine, self._directory, self.store, feed, self._settings, turns)
         admin = AdminService(
             resources,
             self._directory,
@@ -230,7 +232,7 @@ class Broker:
             Edits(self.store, self._directory, resources),
             self._removals,
         )
-        self._agents = AgentService(self.engine, self._directory, self._settings, self.store.mesh_id)
+        self._agents = AgentService(self.engine, self._directory, self._settings, self.store.mesh_id, turns)
         self._metrics.read_streams(lambda: self._agents.count, self._agents.traffic)
         self._metrics.read_refusals(self._jobs.refused)
         self._metrics.read_retention(self.retention)

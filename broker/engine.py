@@ -1,7 +1,8 @@
 """The driver of the dispatchers: mailbox -> step -> one commit -> replies, frames, notices -> re-arm.
 
 One engine a broker process. It has three bounded mailboxes (control, reports, submissions), so that a flood of one
-kind never starves another; a batch takes at most a slice of each. What arrives while a commit runs shares the next one,
+kind never starves another; a batch takes at most a slice of each, of all sources in turns, and little of a source that
+floods while others have something to say. What arrives while a commit runs shares the next one,
 so batches grow with load and a lone event waits for nothing. Nothing is answered or sent before its commit.
 
 If the store fails in a way that leaves the disk unknown, `run` raises and the process must end: crash-only.
@@ -54,6 +55,10 @@ LAG_US: Final = 500_000
 PULSE_US: Final = 250_000
 """An engine without work notes so often that it lives: a stall that comes then is measured from there."""
 RECOVERY_PAGE: Final = 5_000
+SHARE: Final = 64
+"""Submissions of one source in a batch while others have something to say: a cycle is short then."""
+CROWDED_US: Final = 1_000_000
+"""For so long after they had."""
 READ_AGAIN_S: Final = 0.1
 """How long a read waits that the store was too busy for."""
 NO_BODY: Final = Body(b"")
@@ -166,6 +171,7 @@ class Engine:
         self._ahead: asyncio.Task[Submissions] | None = None  # looks them up
         self._wake = asyncio.Event()
         self._is_closing = False
+        self._crowded_until_us = 0
         self._alive_us = clock.now_us()  # of the last turn, or the last pulse without work
         self.is_stalled = False
 
@@ -286,12 +292,18 @@ class Engine:
         """A frame of this session arrived now. Costs no batch: told with the next one."""
         self._heard.setdefault(group, {})[agent] = (session, self.clock.now_us())
 
-    async def report(self, group: GroupNo, events: Sequence[Event], on_taken: Callable[[], None] | None = None) -> None:
+    async def report(
+        self,
+        group: GroupNo,
+        events: Sequence[Event],
+        on_taken: Callable[[], None] | None = None,
+        session: SessionId | None = None,
+    ) -> None:
         """Post what an agent reports. Waits while the mailbox is full: only that agent's reader stands still.
 
-        `on_taken` is called when they wait no longer, unless this raises.
+        `on_taken` is called when they wait no longer, unless this raises. Each session is a source of its own.
         """
-        await self._reports.put(group, events, on_taken)
+        await self._reports.put(group, events, on_taken, session)
         self._wake.set()
 
     async def control(self, group: GroupNo, event: Event) -> None:
@@ -320,14 +332,16 @@ class Engine:
         """A number for an event that is answered: each event has its own."""
         return next(self._tickets)
 
-    async def submit(self, group: GroupNo, jobs: Sequence[JobSubmitted]) -> list[Reply]:
+    async def submit(self, group: GroupNo, jobs: Sequence[JobSubmitted], source: str = "") -> list[Reply]:
         """Submit jobs, each with a fresh `ticket`; one reply each, in order, after the commit.
+
+        Those of a `source` are worked in their order, sources in turns.
 
         Raises FullError if the mailbox has no room for all of them, NotOwnerError (also later: the group was lost, and
         whether they were accepted is not known), StoreFailedError; nothing was accepted when FullError is raised.
         """
         self.dispatcher(group)
-        if not self._submissions.offer(group, jobs):
+        if not self._submissions.offer(group, jobs, source):
             raise FullError("the broker has more submissions waiting than it may; try again", reason="MAILBOX_FULL")
         request = _Request(group, len(jobs))
         for index, job in enumerate(jobs):
@@ -361,7 +375,9 @@ class Engine:
             limits = self._limits
             submissions = await self._next_submissions()
             events = self._control.take(limits.batch_control, limits.batch_bytes_max)
-            events += self._reports.take(limits.batch_reports, limits.batch_bytes_max)
+            reports = self._reports.take(limits.batch_reports, limits.batch_bytes_max)
+            self._note_crowd(reports)
+            events += reports
             events += submissions
             batch = self._turn(self._heard_events() + events, lag_us)
             if batch.seq:
@@ -430,7 +446,16 @@ class Engine:
         return await self._known(taken or self._take_submissions())
 
     def _take_submissions(self) -> Submissions:
-        return self._submissions.take(self._limits.batch_submissions, self._limits.batch_bytes_max)
+        limits, now_us = self._limits, self.clock.now_us()
+        if self._submissions.is_mixed:
+            self._crowded_until_us = now_us + CROWDED_US
+        share = SHARE if now_us < self._crowded_until_us else limits.batch_submissions
+        return self._submissions.take(limits.batch_submissions, limits.batch_bytes_max, share)
+
+    def _note_crowd(self, reports: Sequence[tuple[GroupNo, Event]]) -> None:
+        """Agents of other groups than those that are submitted to have something to say too."""
+        if reports and len(self._submissions) > SHARE and {group for group, _ in reports} - self._submissions.groups():
+            self._crowded_until_us = self.clock.now_us() + CROWDED_US
 
     async def _known(self, submissions: Submissions) -> Submissions:
         """Resolve job ids and idempotency keys of the whole batch in one read of the store."""

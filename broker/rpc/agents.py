@@ -29,6 +29,7 @@ from broker.rpc.principals import AgentPrincipal, principal_of
 from broker.rpc.refusals import REJECT, STREAM_REFUSALS
 from broker.rpc.sessions import Session
 from broker.rpc.status import end_call
+from broker.rpc.turns import Turns
 from broker.settings import Settings
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 from protos.mesh.v1 import agent_service_pb2_grpc
@@ -50,8 +51,9 @@ Context = grpc.aio.ServicerContext[agent_pb.AgentFrame, agent_pb.BrokerFrame]
 class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
     """Serves `mesh.v1.AgentService` on the mesh port."""
 
-    def __init__(self, engine: Engine, directory: Directory, settings: Settings, mesh_id: str) -> None:
+    def __init__(self, engine: Engine, directory: Directory, settings: Settings, mesh_id: str, turns: Turns) -> None:
         self._engine = engine
+        self._turns = turns
         self._directory = directory
         self._settings = settings
         self._mesh_id = mesh_id
@@ -199,7 +201,7 @@ class AgentService(agent_service_pb2_grpc.AgentServiceServicer):
         limits = self._settings.limits
         frames = AgentFrames(session.agent, session.session, limits)
         stuck = partial(self._directory.presence.note_stuck, session.session)
-        return Intake(self._engine, self._admission, group, session, frames, limits, stuck)
+        return Intake(self._engine, self._admission, self._turns, group, session, frames, limits, stuck)
 
     async def _serve(self, reading: Coroutine[None, None, None], context: Context, session: Session) -> None:
         """Read and write until one side ends, or the dispatcher or the reader ends the session.

@@ -23,6 +23,7 @@ from broker.rpc.admission import Admission
 from broker.rpc.agent_convert import AgentFrames, attempts_of
 from broker.rpc.room import Room
 from broker.rpc.sessions import Session
+from broker.rpc.turns import Turns
 from broker.settings import LimitSettings
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 
@@ -38,6 +39,7 @@ class Intake:
         self,
         engine: Engine,
         admission: Admission,
+        turns: Turns,
         group: GroupNo,
         session: Session,
         frames: AgentFrames,
@@ -46,6 +48,7 @@ class Intake:
     ) -> None:
         self._engine = engine
         self._admission = admission
+        self._turns = turns
         self._group = group
         self._session = session
         self._frames = frames
@@ -116,6 +119,7 @@ class Intake:
         """All that a frame says, to the engine: a slice at a time, so that one frame overshoots no bound by much."""
         if frame.HasField("hello"):
             await self._engine.control(self._group, self._frames.hello(frame.hello))
+        await self._turns.take(self._session.session, _reports_in(frame))
         events = self._frames.events(frame)
         size = frame.ByteSize() if events else 0
         for start in range(0, len(events), self._jobs_max):
@@ -128,7 +132,7 @@ class Intake:
         await self._room.enter(len(events), size)
         leave = partial(self._room.leave, len(events), size)
         try:
-            await self._engine.report(self._group, events, leave)
+            await self._engine.report(self._group, events, leave, self._session.session)
         except BaseException:
             leave()
             raise
@@ -157,6 +161,10 @@ class Intake:
         # In the queue of the stream's end, or that would overtake it and a clean leave would look like a loss.
         self._engine.post(self._group, self._frames.goodbye())
         return True
+
+
+def _reports_in(frame: agent_pb.AgentFrame) -> int:
+    return len(frame.accepted.job_keys) + len(frame.started.job_keys) + len(frame.progress) + len(frame.outcomes)
 
 
 def _says_more_than_heartbeat(frame: agent_pb.AgentFrame) -> bool:

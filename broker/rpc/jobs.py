@@ -7,7 +7,7 @@ together within half of the engine's mailbox): beyond that it is not read, and g
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -47,6 +47,7 @@ from broker.rpc.job_query import JobFilters, continued, token_of
 from broker.rpc.pages import PAGE_SIZE_DEFAULT
 from broker.rpc.room import Room
 from broker.rpc.status import InvalidMessageError, error_of, status_of
+from broker.rpc.turns import Turns, slices
 from broker.rpc.watch import JobFeed, Watcher
 from broker.settings import Settings
 from broker.store.base import JobRecord, Store, SubmissionLookup
@@ -80,12 +81,15 @@ class Names:
 class JobService(job_service_pb2_grpc.JobServiceServicer):
     """Serves `mesh.v1.JobService` on the API port."""
 
-    def __init__(self, engine: Engine, directory: Directory, store: Store, feed: JobFeed, settings: Settings) -> None:
+    def __init__(
+        self, engine: Engine, directory: Directory, store: Store, feed: JobFeed, settings: Settings, turns: Turns
+    ) -> None:
         self._engine = engine
         self._directory = directory
         self._store = store
         self._feed = feed
         self._limits = settings.limits
+        self._turns = turns
         self._policies = Policies(engine, settings, directory.group_row)
         self._names = Names(directory)
         limits = settings.limits
@@ -105,7 +109,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def SubmitJobs(self, request: pb.SubmitJobsRequest, context: Context) -> pb.SubmitJobsResponse:
         """Accept a batch; answered after its commit."""
         response = pb.SubmitJobsResponse()
-        await self._submit(request, response.results)
+        await self._submit(request, response.results, context.peer())
         return response
 
     async def SubmitStream(
@@ -114,7 +118,9 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         """Batches as they come, each answered after its commit, whichever is first."""
         answers: asyncio.Queue[pb.SubmitStreamResponse | Exception | None] = asyncio.Queue()
         window = asyncio.Semaphore(STREAM_BATCHES_MAX)
-        reader = asyncio.create_task(self._read_batches(request_iterator, answers, window), name="submit-stream")
+        reader = asyncio.create_task(
+            self._read_batches(request_iterator, answers, window, context.peer()), name="submit-stream"
+        )
         try:
             while (answer := await answers.get()) is not None:
                 if isinstance(answer, Exception):
@@ -132,10 +138,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         requests: AsyncIterator[pb.SubmitStreamRequest],
         answers: "asyncio.Queue[pb.SubmitStreamResponse | Exception | None]",
         window: asyncio.Semaphore,
+        source: str,
     ) -> None:
         """Read until the submitter has said all or an error ends the stream; leave when all is answered."""
         try:
-            failure = await self._pump(requests, answers, window)
+            failure = await self._pump(requests, answers, window, source)
         except Exception as error:  # noqa: BLE001 - raised again where the call is answered
             failure = error
         answers.put_nowait(failure)
@@ -145,6 +152,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         requests: AsyncIterator[pb.SubmitStreamRequest],
         answers: "asyncio.Queue[pb.SubmitStreamResponse | Exception | None]",
         window: asyncio.Semaphore,
+        source: str,
     ) -> Exception | None:
         failure: Exception | None = None
         async with asyncio.TaskGroup() as batches:
@@ -165,7 +173,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 jobs = len(request.batch.jobs)
                 size = sum([len(job.payload) for job in request.batch.jobs])
                 await self._room.enter(jobs, size)
-                answering = batches.create_task(self._answer(request, answers))
+                answering = batches.create_task(self._answer(request, answers, source))
                 # Not in the task: one that is cancelled before its first step never runs.
                 answering.add_done_callback(partial(self._leave, jobs, size))
         return failure
@@ -177,10 +185,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         self,
         request: pb.SubmitStreamRequest,
         answers: "asyncio.Queue[pb.SubmitStreamResponse | Exception | None]",
+        source: str,
     ) -> None:
         response = pb.SubmitStreamResponse(batch_seq=request.batch_seq)
         try:
-            await self._submit(request.batch, response.results)
+            await self._submit(request.batch, response.results, source)
         except Exception as error:  # noqa: BLE001 - one batch must not end the others
             response.ClearField("results")
             response.error.CopyFrom(status_of(error))
@@ -194,61 +203,77 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         if isinstance(message, pb.SubmitJobsRequest):
             self.refused[NO_GROUP, error.reason] += len(message.jobs)
 
-    async def _submit(self, request: pb.SubmitJobsRequest, results: Any) -> None:
-        """Add one result a job, in order. Raises MeshError if the batch as a whole is refused."""
+    async def _submit(self, request: pb.SubmitJobsRequest, results: Any, source: str) -> None:
+        """Add one result a job, in order; sources are served in turns.
+
+        Raises MeshError if the batch as a whole is refused.
+        """
         group = NO_GROUP
         try:
             target = self._directory.target(request.parent)
             group = target.group_no
-            await self._submit_to(target, request, results)
+            await self._submit_to(target, request, results, source)
         except MeshError as error:
             self.refused[group, error.reason] += len(request.jobs)
             raise
 
-    async def _submit_to(self, target: Target, request: pb.SubmitJobsRequest, results: Any) -> None:
+    async def _submit_to(self, target: Target, request: pb.SubmitJobsRequest, results: Any, source: str) -> None:
         self._refuse_when_away()
-        policies = self._policies.in_group(target.group_no)
-        now_us = self._engine.clock.now_us()
-        payload_bytes_max = self._limits.payload_bytes_max
-        environment_no, ticket = target.environment_no, self._engine.ticket
+        group = target.group_no
         events: list[JobSubmitted | MalformedError] = []
-        for spec in request.jobs:
-            try:
-                policy = policies.of(spec.operation)
-                events.append(submission_of(spec, ticket(), policy, environment_no, now_us, payload_bytes_max))
-            except MalformedError as error:
-                events.append(error)
+        for specs in slices(request.jobs):
+            await self._turns.take(source, len(specs))
+            events += self._events_of(specs, target)
         good = [event for event in events if type(event) is JobSubmitted]
         if request.validate_only:
             replies: list[Reply] = [JobAccepted(0, JobKey(0)) for _ in good]
         else:
-            replies = await self._engine.submit(target.group_no, good) if good else []
-        await self._put_results(target.group_no, request.jobs, events, replies, results)
+            replies = await self._engine.submit(group, good, source) if good else []
+        reply_of, earlier = iter(replies), list[tuple[pb.SubmitResult, JobKey]]()
+        for answered in slices(zip(request.jobs, events, strict=True)):
+            await self._turns.take(source, len(answered))
+            earlier += self._put_results(group, answered, reply_of, results)
+        if earlier:
+            await self._name_earlier(earlier)
 
-    async def _put_results(
+    def _events_of(self, specs: Iterable[pb.JobSpec], target: Target) -> Iterator[JobSubmitted | MalformedError]:
+        """What is to be submitted, or what is wrong with it."""
+        policies = self._policies.in_group(target.group_no)
+        now_us = self._engine.clock.now_us()
+        payload_bytes_max = self._limits.payload_bytes_max
+        environment_no, ticket = target.environment_no, self._engine.ticket
+        for spec in specs:
+            try:
+                policy = policies.of(spec.operation)
+                yield submission_of(spec, ticket(), policy, environment_no, now_us, payload_bytes_max)
+            except MalformedError as error:
+                yield error
+
+    def _put_results(
         self,
         group: GroupNo,
-        specs: Sequence[pb.JobSpec],
-        events: Sequence[JobSubmitted | MalformedError],
-        replies: Iterable[Reply],
+        answered: Iterable[tuple[pb.JobSpec, JobSubmitted | MalformedError]],
+        reply_of: Iterator[Reply],
         results: Any,
-    ) -> None:
-        reply_of = iter(replies)
-        earlier: list[tuple[pb.SubmitResult, JobKey]] = []
-        for spec, event in zip(specs, events, strict=True):
+    ) -> Iterator[tuple[pb.SubmitResult, JobKey]]:
+        """Add one each; gives those that were accepted earlier under a business key."""
+        refusals: dict[tuple[str, str], status_pb2.Status] = {}  # a queue that is full refuses all in the same words
+        for spec, event in answered:
             if isinstance(event, MalformedError):
-                results.add(job_id=spec.job_id).error.CopyFrom(self._refuse(group, event))
+                results.add(job_id=spec.job_id, error=self._refuse(group, event))
                 continue
             reply = next(reply_of)
             if type(reply) is JobAccepted:
                 result = results.add(job_id=event.job_id, job_key=reply.job_key, duplicate=reply.duplicate)
                 if reply.duplicate and event.idempotency_key:
-                    earlier.append((result, reply.job_key))
+                    yield result, reply.job_key
             else:
                 assert isinstance(reply, RequestRefused)
-                results.add(job_id=event.job_id).error.CopyFrom(self._refuse(group, error_of(reply)))
-        if earlier:
-            await self._name_earlier(earlier)
+                said = reply.reason, reply.text
+                if said not in refusals:
+                    refusals[said] = status_of(error_of(reply))
+                self.refused[group, reply.reason] += 1
+                results.add(job_id=event.job_id, error=refusals[said])
 
     def _refuse(self, group: GroupNo, error: MeshError) -> status_pb2.Status:
         """The status of one job that is refused; counted."""

@@ -26,7 +26,7 @@ from broker.dispatch.messages import (
     Send,
 )
 from broker.dispatch.model import AgentNo, DispatchPolicy, GroupNo, JobKey, OperationPolicy, OutcomeStatus, SessionId
-from broker.engine import Engine
+from broker.engine import SHARE, Engine
 from broker.errors import ConfigError, FullError, NotOwnerError, StoreBusyError, StoreFailedError
 from broker.observe.recording import Recording
 from broker.settings import JournalSettings, LimitSettings
@@ -507,10 +507,11 @@ async def test_engine_has_every_turn_written_down_and_a_replay_orders_the_same(t
 
 
 class Turns:
-    """A recorder that knows for how long the engine said that it stood still."""
+    """A recorder that knows what each turn was given, and for how long the engine said that it stood still."""
 
     def __init__(self) -> None:
         self.lags_us: list[int] = []
+        self.events: list[list[tuple[GroupNo, Event]]] = []
         self.changed = asyncio.Event()
 
     def before(self, now_us: int, dispatchers: Callable[[], Iterable[Dispatcher]]) -> None: ...
@@ -519,6 +520,7 @@ class Turns:
         self, at_us: int, lag_us: int, events: Sequence[tuple[GroupNo, Event]], effects: Mapping[GroupNo, Effects]
     ) -> None:
         self.lags_us += [lag_us] if lag_us else []
+        self.events.append(list(events))
         self.changed.set()
 
     def added(self, dispatcher: Dispatcher) -> None: ...
@@ -547,3 +549,30 @@ async def test_engine_that_stood_still_counts_from_its_last_step_and_not_from_th
                 turns.changed.clear()
                 await turns.changed.wait()
     assert turns.lags_us[0] >= stall_s * SECOND_US
+
+
+async def test_engine_takes_little_of_a_source_that_floods_while_others_have_something_to_say(tmp_path: Path) -> None:
+    turns = Turns()
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        engine.record(turns)
+        flood = [submission(engine, number) for number in range(3_000)]
+        flooding = [asyncio.create_task(engine.submit(GROUP, flood[at::10], "flood")) for at in range(10)]
+        await asyncio.sleep(0)
+        good = await asyncio.create_task(engine.submit(GROUP, [submission(engine, 1 << 64)], "good"))
+        await asyncio.gather(*flooding)
+    assert isinstance(good[0], JobAccepted)
+    batches = [[event.job_id for _, event in events if isinstance(event, JobSubmitted)] for events in turns.events]
+    batches = [batch for batch in batches if batch]
+    came = next(at for at, batch in enumerate(batches) if (1 << 64).to_bytes(16, "big") in batch)
+    assert came <= 2  # one is worked, one is looked up
+    assert max(map(len, batches[came:])) <= SHARE + 1
+    assert sum(map(len, batches)) == 3_001
+
+
+async def test_engine_takes_whole_batches_of_a_source_that_is_alone(tmp_path: Path) -> None:
+    turns = Turns()
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        engine.record(turns)
+        await engine.submit(GROUP, [submission(engine, number) for number in range(3_000)], "flood")
+    batches = [len(events) for events in turns.events if events]
+    assert max(batches) == LimitSettings().batch_submissions

@@ -151,3 +151,55 @@ async def test_mailbox_that_failed_tells_who_waits_and_who_comes() -> None:
             await task
     with pytest.raises(StoreFailedError):
         box.mailbox.offer(GROUP, [finished()])
+
+
+def test_mailbox_gives_of_each_source_in_turns_and_of_none_more_than_its_share() -> None:
+    box = Box(events_max=1_000, bytes_max=10_000)
+    assert box.mailbox.offer(GROUP, [finished(1)] * 500, "flood")
+    assert box.mailbox.offer(GROUP, [finished(2)] * 3, "good")
+    assert box.mailbox.offer(GROUP, [finished(3)] * 40, "other")
+    taken = [bytes_of(event) for _, event in box.mailbox.take(200, 10_000, 64)]
+    assert taken == [1] * 32 + [2] * 3 + [3] * 32 + [1] * 32 + [3] * 8
+    assert box.taken(events_max=1_000, bytes_max=10_000) == [1] * 436
+
+
+def test_mailbox_begins_with_those_who_came_short() -> None:
+    box = Box(events_max=1_000, bytes_max=10_000)
+    for size, source in enumerate("abc", start=1):
+        assert box.mailbox.offer(GROUP, [finished(size)] * 100, source)
+    assert box.taken(events_max=40) == [1] * 32 + [2] * 8
+    assert box.taken(events_max=40) == [3] * 32 + [1] * 8
+
+
+def test_mailbox_is_mixed_while_somebody_with_little_waits_beside_others() -> None:
+    box = Box(events_max=1_000)
+    assert box.mailbox.offer(GROUP, [finished()] * 100, "flood")
+    assert not box.mailbox.is_mixed
+    assert box.mailbox.offer(GROUP, [finished()] * 100, "other flood")
+    assert not box.mailbox.is_mixed
+    assert box.mailbox.offer(GROUP, [finished()], "good")
+    assert box.mailbox.is_mixed
+
+
+@pytest.mark.parametrize("bytes_max", [1, 25, 60])
+def test_mailbox_of_several_sources_gives_no_more_bytes_than_asked_for(bytes_max: int) -> None:
+    box = Box(events_max=100, bytes_max=1_000)
+    for source in "ab":
+        assert box.mailbox.offer(GROUP, [finished(10)] * 7, source)
+    taken: list[int] = []
+    while part := box.taken(events_max=100, bytes_max=bytes_max):
+        assert sum(part) <= max(10, bytes_max)
+        taken += part
+    assert taken == [10] * 14
+    assert box.mailbox.offer(GROUP, [finished(1_000)])
+
+
+async def test_mailbox_tells_each_source_when_its_own_events_are_taken() -> None:
+    box = Box()
+    told: list[str] = []
+    await box.mailbox.put(GROUP, [finished()] * 4, lambda: told.append("a"), "a")
+    await box.mailbox.put(GROUP, [finished()], lambda: told.append("b"), "b")
+    box.mailbox.take(10, 1_000, 2)
+    assert told == ["b"]
+    box.taken()
+    assert told == ["b", "a"]
