@@ -7,10 +7,9 @@ or from before this broker took over, is a gap too.
 """
 
 import asyncio
+from array import array
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterable, Sequence
-from operator import itemgetter
 from typing import Final
 
 from broker.dispatch.messages import Notice, Transition
@@ -19,6 +18,8 @@ from broker.errors import FullError, MalformedError
 
 REMEMBERED_MAX: Final = 200_000
 """Changes that the feed remembers for those who resume."""
+FORGOTTEN: Final = 16
+"""One in so many more is remembered before the oldest are forgotten, all at once."""
 RESUMED_MAX: Final = 2_000
 """Remembered changes that one turn of the loop looks at for somebody who resumes."""
 
@@ -89,7 +90,10 @@ class JobFeed:
     def __init__(self, seq: int, watchers_max: int, remembered_max: int = REMEMBERED_MAX) -> None:
         self._seq = seq
         self._since_seq = seq
-        self._remembered: deque[tuple[int, JobKey, bool]] = deque()
+        # Numbers side by side, or a busy broker has 20 MiB more after a while: of each change its commit and the key of
+        # its job, negative if that is new.
+        self._commits = array("q")
+        self._keys = array("q")
         self._watchers_max = watchers_max
         self._remembered_max = remembered_max
         self._watchers: set[Watcher] = set()
@@ -122,26 +126,32 @@ class JobFeed:
         if not self._since_seq <= seq <= self._seq:
             watcher.miss()
         watcher.taken_seq = min(seq, self._seq)
-        missed = list(self._remembered)
-        start = bisect_right(missed, seq, key=itemgetter(0))
-        for at in range(start, len(missed), RESUMED_MAX):
-            for _, key, is_new in missed[at : at + RESUMED_MAX]:
+        missed = self._keys[bisect_right(self._commits, seq) :]
+        for at in range(0, len(missed), RESUMED_MAX):
+            for number in missed[at : at + RESUMED_MAX]:
+                key = JobKey(abs(number))
                 if group_of(key) in watcher.groups:
-                    watcher.note(key, is_new=is_new)
+                    watcher.note(key, is_new=number < 0)
             await asyncio.sleep(0)
         watcher.settle(self._seq)
 
     def on_batch(self, notices: Sequence[Notice], commit_seq: int) -> None:
         """Note what changed in this commit."""
-        remembered = self._remembered
         for notice in notices:
             if type(notice) is Transition:
-                remembered.append((commit_seq, notice.job_key, notice.from_state is None))
-        while len(remembered) > self._remembered_max:
-            self._since_seq = remembered.popleft()[0]
+                self._commits.append(commit_seq)
+                self._keys.append(-notice.job_key if notice.from_state is None else notice.job_key)
+        if len(self._keys) > self._remembered_max + self._remembered_max // FORGOTTEN:
+            self._forget(len(self._keys) - self._remembered_max)
         self._seq = commit_seq
         for watcher in self._watchers:
             self._tell(watcher, notices, commit_seq)
+
+    def _forget(self, count: int) -> None:
+        """The oldest."""
+        self._since_seq = self._commits[count - 1]
+        del self._commits[:count]
+        del self._keys[:count]
 
     @staticmethod
     def _tell(watcher: Watcher, notices: Sequence[Notice], commit_seq: int) -> None:
