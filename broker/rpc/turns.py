@@ -2,19 +2,27 @@
 
 The loop runs whatever is ready before it looks for anything new, so the work of somebody who has sent a great deal
 would stand in front of everybody else's frame, call and commit (promise P10). Here no more than about one slice of such
-work is done in each pass of the loop. Nothing waits for a timer: whoever is alone has every pass.
+work is begun in a pass of the loop. And while others are about who say little, a source rests after its slice for about
+as long as that took, so that the many small steps of a job of theirs do not meet one slice each. Whoever is alone has
+every pass, and waits for no timer.
 """
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator
 from itertools import islice
-from typing import Final, TypeVar
+from typing import Final, TypeAlias, TypeVar
 
 T = TypeVar("T")
+Waiting: TypeAlias = "deque[tuple[int, asyncio.Future[None]]]"
 
 SLICE: Final = 128
 """Jobs or reports: about a millisecond."""
+LITTLE: Final = 1_000
+"""Whoever has had no more in this window and the one before says little, and does not wait."""
+WINDOW_S: Final = 1.0
+REST_S: Final = 0.001
+"""After a slice, while somebody is about who says little."""
 
 
 def slices(items: Iterable[T]) -> Iterator[list[T]]:
@@ -28,23 +36,60 @@ class Turns:
     """Use from one event loop only."""
 
     def __init__(self) -> None:
-        self._waiting: dict[Hashable, deque[tuple[int, asyncio.Future[None]]]] = {}  # whose turn it is comes first
+        self._waiting: dict[Hashable, Waiting] = {}  # whose turn it is comes first
+        self._resting: dict[Hashable, Waiting] = {}
         self._left = SLICE
         self._is_armed = False
+        self._used = Counter[Hashable]()
+        self._used_before = Counter[Hashable]()
+        self._modest: set[Hashable] = set()
+        self._window_s = 0.0
 
     async def take(self, source: Hashable, size: int) -> None:
-        """Return when it is the turn of this source to work so many jobs or reports, `SLICE` at most."""
-        if not self._waiting and self._left > 0:
-            self._spend(size)
+        """Return when it is the turn of this source to work so many jobs or reports."""
+        loop = asyncio.get_running_loop()
+        if self._note(source, size, loop.time()):
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(source, deque()).append((size, turn))
+        if not self._waiting and self._left > 0 and source not in self._resting:
+            self._spend(source, size, deque())
+            return
+        turn = loop.create_future()
+        queues = self._resting if source in self._resting else self._waiting
+        queues.setdefault(source, deque()).append((size, turn))
         self._arm()
         await turn
 
-    def _spend(self, size: int) -> None:
+    def _note(self, source: Hashable, size: int, now_s: float) -> bool:
+        """Whether the source says little."""
+        if now_s - self._window_s >= WINDOW_S:
+            is_next = now_s - self._window_s < 2 * WINDOW_S
+            self._used_before = self._used if is_next else Counter()
+            self._used = Counter()
+            self._modest &= self._used_before.keys()
+            self._window_s = now_s
+        self._used[source] += size
+        is_modest = self._used[source] + self._used_before[source] <= LITTLE
+        if is_modest:
+            self._modest.add(source)
+        else:
+            self._modest.discard(source)
+        return is_modest
+
+    def _spend(self, source: Hashable, size: int, waiting: Waiting) -> None:
+        """The source works so much now; `waiting` is what it has besides."""
         self._left -= size
+        if self._modest:
+            self._resting[source] = waiting
+            asyncio.get_running_loop().call_later(REST_S * max(1.0, size / SLICE), self._rested, source)
+        elif waiting:
+            self._waiting[source] = waiting  # behind the others
         self._arm()
+
+    def _rested(self, source: Hashable) -> None:
+        waiting = self._resting.pop(source)
+        if waiting:
+            self._waiting[source] = waiting
+            self._arm()
 
     def _arm(self) -> None:
         if not self._is_armed:
@@ -57,10 +102,10 @@ class Turns:
         self._left = SLICE
         while self._waiting and self._left > 0:
             source, waiting = next(iter(self._waiting.items()))
-            size, turn = waiting.popleft()
             del self._waiting[source]
-            if waiting:
-                self._waiting[source] = waiting  # behind the others
-            if not turn.done():  # nobody waits for it any more
-                turn.set_result(None)
-                self._spend(size)
+            while waiting:
+                size, turn = waiting.popleft()
+                if not turn.done():  # else nobody waits for it any more
+                    turn.set_result(None)
+                    self._spend(source, size, waiting)
+                    break
