@@ -28,6 +28,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     "silent": frames.silent,
     "submissions": floods.submissions,
     "reports": floods.reports,
+    "neighbour": floods.neighbour,
 }
 
 

@@ -1,7 +1,8 @@
 """Those that are polite in each word and say it without end: a submitter, and an agent.
 
 Attacks of `tests.chaos.attacker`; here the number is that of seconds. `began_ms` and `ended_ms` say when, by the wall
-clock, what they did was felt: a process that starts is felt by others too, on a machine of few cores.
+clock, what they did was felt: a process that starts is felt by others too, on a machine of few cores; `busy_ms` is the
+processor time that it took itself. Beside them one that takes as much and does nothing.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ BATCH: Final = 100
 UNANSWERED_MAX: Final = 64
 """Batches, or frames with a heartbeat, that wait for their answers."""
 REPORTS: Final = 100
+STINT_S: Final = 0.005
+"""A neighbour works, and rests, in so many seconds together."""
 HEARD_S: Final = 0.05
 SUCCEEDED: Final = job_pb2.OUTCOME_STATUS_SUCCEEDED
 CHECKPOINT: Final = b"c" * 1_000
@@ -45,7 +48,7 @@ def job_ids(seed: int) -> Iterator[bytes]:
 
 def submissions(address: str, seed: int, number: int) -> Counts:
     """Batches of jobs into the group `GREEDY` as fast as they are answered, for so many seconds."""
-    began_ms, until_s = _now_ms(), time.monotonic() + number
+    began, until_s = _now(), time.monotonic() + number
     counts: Counter[str] = Counter(sent=0, accepted=0, refused=0)
     ids, window = job_ids(seed), Semaphore(UNANSWERED_MAX)
 
@@ -64,7 +67,7 @@ def submissions(address: str, seed: int, number: int) -> Counts:
             refused = sum(result.HasField("error") for result in answer.results)
             counts["refused"] += refused
             counts["accepted"] += len(answer.results) - refused
-    return {**counts, "began_ms": began_ms, "ended_ms": _now_ms()}
+    return {**counts, **_spent(began)}
 
 
 def reports(address: str, seed: int, number: int) -> Counts:
@@ -72,7 +75,7 @@ def reports(address: str, seed: int, number: int) -> Counts:
 
     Capacity 1 and an operation that nobody asks for: it takes no work from the others.
     """
-    began_ms, until_s = _now_ms(), time.monotonic() + number
+    began, until_s = _now(), time.monotonic() + number
     counts: Counter[str] = Counter(frames=0, reports=0, answers=0)
     window = Semaphore(UNANSWERED_MAX)
 
@@ -92,7 +95,7 @@ def reports(address: str, seed: int, number: int) -> Counts:
             counts["answers"] += len(answer.outcomes_refused) + len(answer.cancels)
             if answer.HasField("heartbeat_ack"):  # of the newest: it answers those before it too
                 window.release(UNANSWERED_MAX // 4)
-    return {**counts, "began_ms": began_ms, "ended_ms": _now_ms()}
+    return {**counts, **_spent(began)}
 
 
 def _chatter(seq: int) -> agent_pb.AgentFrame:
@@ -107,5 +110,22 @@ def _chatter(seq: int) -> agent_pb.AgentFrame:
     )
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+def neighbour(address: str, seed: int, number: int) -> Counts:
+    """Nothing, for so many seconds, with the share of a core that stands in the place of an address."""
+    began, until_s, share = _now(), time.monotonic() + number, float(address)
+    while (now_s := time.monotonic()) < until_s:
+        while time.monotonic() < now_s + share * STINT_S:
+            pass
+        time.sleep((1 - share) * STINT_S)
+    return _spent(began)
+
+
+def _spent(began: tuple[int, float]) -> Counts:
+    """Since when, until when, and how much processor time this process took in between."""
+    ended = _now()
+    return {"began_ms": began[0], "ended_ms": ended[0], "busy_ms": round(1_000 * (ended[1] - began[1]))}
+
+
+def _now() -> tuple[int, float]:
+    """By the wall clock in milliseconds, and by the processor time of this process in seconds."""
+    return time.time_ns() // 1_000_000, time.process_time()
