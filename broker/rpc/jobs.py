@@ -236,18 +236,20 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         if earlier:
             await self._name_earlier(earlier)
 
-    def _events_of(self, specs: Iterable[pb.JobSpec], target: Target) -> Iterator[JobSubmitted | MalformedError]:
+    def _events_of(self, specs: Iterable[pb.JobSpec], target: Target) -> list[JobSubmitted | MalformedError]:
         """What is to be submitted, or what is wrong with it."""
         policies = self._policies.in_group(target.group_no)
         now_us = self._engine.clock.now_us()
         payload_bytes_max = self._limits.payload_bytes_max
         environment_no, ticket = target.environment_no, self._engine.ticket
+        events: list[JobSubmitted | MalformedError] = []
         for spec in specs:
             try:
                 policy = policies.of(spec.operation)
-                yield submission_of(spec, ticket(), policy, environment_no, now_us, payload_bytes_max)
+                events.append(submission_of(spec, ticket(), policy, environment_no, now_us, payload_bytes_max))
             except MalformedError as error:
-                yield error
+                events.append(error)
+        return events
 
     def _put_results(
         self,
