@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -333,8 +334,8 @@ class Batches:
 async def test_submit_stream_is_not_read_on_while_its_answers_are_not(broker: Broker) -> None:
     batches = Batches(STREAM_BATCHES_MAX)
     # The service itself: gRPC's own buffers would hide from the test what is read.
-    no_context: Any = None
-    stream: Any = broker.jobs.SubmitStream(batches, no_context)
+    context: Any = SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1")
+    stream: Any = broker.jobs.SubmitStream(batches, context)
     async with asyncio.timeout(WAIT_S):
         await anext(stream)
         await batches.reached.wait()
