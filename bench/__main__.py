@@ -21,6 +21,9 @@ from bench import end_to_end
 from bench.figures import figure
 from bench.machine import loop_ns, machine
 from bench.table import show
+from compiled import building
+from compiled.building import CompileError
+from compiled.copies import FOLDER
 
 LATEST: Final = Path(__file__).parent / "results/latest.json"
 AGENT_COUNTS: Final = (1, 10, 1_000)
@@ -38,9 +41,9 @@ STEP_CASES: Final = (
 )
 
 
-def _measured_apart(module: str, *arguments: str) -> Any:
+def _measured_apart(module: str, *arguments: str, python: str = sys.executable) -> Any:
     """The JSON of a module that runs in a process of its own: no measurement leaves memory to the next one."""
-    done = subprocess.run([sys.executable, "-m", module, *arguments], check=True, stdout=subprocess.PIPE)
+    done = subprocess.run([python, "-m", module, *arguments], check=True, stdout=subprocess.PIPE)
     return json.loads(done.stdout)
 
 
@@ -65,7 +68,15 @@ def _steps(console: Console) -> list[dict[str, Any]]:
 def _simulation(console: Console, *, is_quick: bool) -> dict[str, Any]:
     jobs, rounds = (5_000, 3) if is_quick else (20_000, 5)
     console.print(f"simulation: {jobs:,} jobs a play, {rounds} rounds, beside SimPy and Ciw")
-    return dict(_measured_apart("bench.simulation", "--jobs", str(jobs), "--rounds", str(rounds)))
+    asked = ("--jobs", str(jobs), "--rounds", str(rounds))
+    measured: dict[str, Any] = _measured_apart("bench.simulation", *asked)
+    try:
+        console.print("simulation, compiled: `make compile` first, if it was not done")
+        building.make()
+    except CompileError as error:
+        return measured | {"not_compiled": str(error)}
+    compiled = _measured_apart("bench.simulation", *asked, python=str(FOLDER / "python"))
+    return measured | {"mesh": measured["mesh"] + compiled["mesh"]}
 
 
 async def _end_to_end(console: Console, *, is_quick: bool) -> tuple[dict[str, object], list[dict[str, object]]]:

@@ -3,7 +3,8 @@
 The queue is M/M/20 at a load of 0.8. The mesh simulates it with the whole dispatcher: on five agents of four slots
 (`steady`: about one event for each turn of the modelled broker), and a hundred times of it on larger agents (`busy`:
 turns take many events). All take turns in one process and are measured in processor time, and a ratio is of one round,
-so ratios hold on a machine that others use too.
+so ratios hold on a machine that others use too. `python -m bench` measures the compiled form as well, by
+`build/compiled/python -m bench.simulation`: each row says which one it is of.
 
     python -m bench.simulation --jobs 20000 --rounds 3
 """
@@ -16,10 +17,12 @@ import time
 import tracemalloc
 from collections.abc import Callable, Generator
 from functools import partial
+from importlib.machinery import EXTENSION_SUFFIXES
 from typing import Any, Final
 
 import simpy
 
+from agent_stub.session import session
 from bench.figures import figure
 from simulator.scenario import Scenario
 from simulator.world import World
@@ -120,6 +123,11 @@ def _jobs_per_s(play: Callable[[int], Played], seed: int) -> float:
     return jobs / (time.process_time() - began_s)
 
 
+def is_compiled() -> bool:
+    """Whether it is the compiled form that is measured (`make compile`)."""
+    return str(session.__file__).endswith(tuple(EXTENSION_SUFFIXES))
+
+
 def measure(jobs: int, rounds: int, queued: int) -> dict[str, object]:
     """Jobs a second and core of each, ratios round by round, bytes."""
     peers: dict[str, Callable[[int], Played]] = {"simpy": partial(by_simpy, jobs), "ciw": partial(by_ciw, jobs)}
@@ -153,6 +161,7 @@ def _row(case: str, fidelity: str, speeds: list[float], of_peers: dict[str, list
     return {
         "case": case,
         "fidelity": fidelity,
+        "compiled": is_compiled(),
         "agents": agents,
         "slots": slots,
         "rate_per_s": rate_per_s,

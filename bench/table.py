@@ -62,7 +62,10 @@ def _simulation(measured: dict[str, Any]) -> Table:
         table.add_row(f"M/M/20 in {row['name']}", _text(row["jobs_per_s"]), "", "", "")
     for row in measured["mesh"]:
         figures = (row[name] for name in ("jobs_per_s", "us_per_job", "ratio_to_simpy", "ratio_to_ciw"))
-        table.add_row(f"{row['case']}, `{row['fidelity']}`", *map(_text, figures))
+        form = ", compiled" if row.get("compiled") else ""
+        table.add_row(f"{row['case']}, `{row['fidelity']}`{form}", *map(_text, figures))
+    if "not_compiled" in measured:
+        table.add_row("compiled", f"not measured: {measured['not_compiled']}", "", "", "")
     return table
 
 

@@ -426,7 +426,7 @@ class Driver:
         self.ahead_us = max(self.wall_us, self._committed_us - self._clock.now_us)
         self._alive_us = self._clock.now_us + self.ahead_us
         self.epoch += 1
-        self._batcher = Batcher(self._batcher.seq)
+        self._batcher = self._batcher.successor()
         for fleet in self._fleets.values():
             dispatcher = self._new_dispatcher(fleet)
             self._rows[fleet.no].recover(dispatcher, self._clock.now_us + self.ahead_us)

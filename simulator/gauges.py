@@ -38,7 +38,8 @@ def gauges_of(dispatcher: Dispatcher) -> Iterator[tuple[str, float]]:
     agents = ledger.agents.values()
     active = [agent for agent in agents if agent.is_active]
     words = Counter(map(word_of, agents))
-    yield from ((f"status.{word}", words[word]) for word in STATUSES)
+    for word in STATUSES:
+        yield f"status.{word}", words[word]
     yield "occupied", sum([agent.held for agent in agents])
     yield "capacity", sum([agent.capacity for agent in active])
     yield "free", sum([max(0, agent.capacity - agent.held) for agent in active if may_work(agent)])

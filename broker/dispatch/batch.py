@@ -62,6 +62,10 @@ class Batcher:
         self._due_us: dict[GroupNo, int] = {}
         self._heap: list[tuple[int, GroupNo]] = []
 
+    def successor(self) -> "Batcher":
+        """An empty one that goes on behind the last commit: that of a broker that takes over."""
+        return Batcher(self.seq)
+
     def add(self, group: GroupNo, dispatcher: Dispatcher) -> None:
         """Drive this dispatcher from now on."""
         self._dispatchers[group] = dispatcher

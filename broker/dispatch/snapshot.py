@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
-from types import MethodType
+from types import BuiltinMethodType, MethodType
 from typing import Any, Final
 
 from broker.dispatch.deadlines import Deadlines
@@ -158,7 +158,7 @@ class _Capture:
             return ["t", *self._plain(value)]
         if isinstance(value, frozenset):
             return ["f", *self._plain(sorted(value))]
-        if isinstance(value, MethodType):
+        if isinstance(value, MethodType | BuiltinMethodType):  # compiled, it is one of C
             return ["m", self._refer(value.__self__), value.__name__]
         assert value is self._random, f"a snapshot cannot have a {kind.__name__}"
         return ["r"]

@@ -33,6 +33,7 @@ def test_measuring_gives_a_row_for_each_case_and_fidelity_as_the_schema_says() -
     assert [(row["case"], row["fidelity"]) for row in seen["mesh"]] == [
         (case, fidelity) for case in CASES for fidelity in FIDELITIES
     ]
+    assert not any(row["compiled"] for row in seen["mesh"])
     assert all(row["jobs_per_s"]["value"] > 0 and row["ratio_to_ciw"]["value"] > 0 for row in seen["mesh"])
     assert 0 < seen["memory"]["bytes_per_queued_job"] < 1_000
 

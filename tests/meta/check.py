@@ -32,7 +32,10 @@ from tests.meta.contracts import exceptions
 
 ROOT = Path(__file__).resolve().parents[2]
 TYPE_IGNORES_MAX = 20
-TYPED = ("broker", "agent_stub", "mesh_client", "simulator", "command_line", "protos", "grafana", "tests", "bench")
+TYPED = (
+    *("broker", "agent_stub", "mesh_client", "simulator", "command_line", "protos", "grafana", "tests", "bench"),
+    "compiled",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ _LEFT_OUT = (
     ".pytest_cache",
     ".ruff_cache",
     ".import_linter_cache",
+    "build",
     "var",
 )
 
