@@ -53,7 +53,7 @@ from broker.store.payloads import PayloadCache
 LAG_US: Final = 500_000
 """A turn later than this is a stall of ours: liveness deadlines move by it."""
 PULSE_US: Final = 250_000
-"""An engine without work notes so often that it lives: a stall that comes then is measured from there."""
+"""So often the engine notes that its loop lives: a standstill is measured from the last time."""
 RECOVERY_PAGE: Final = 5_000
 SHARE: Final = 64
 """Submissions of one source in a batch while others have something to say: a cycle is short then."""
@@ -172,7 +172,9 @@ class Engine:
         self._wake = asyncio.Event()
         self._is_closing = False
         self._crowded_until_us = 0
-        self._alive_us = clock.now_us()  # of the last turn, or the last pulse without work
+        self._alive_us = clock.now_us()
+        self._stood_us = 0
+        self._pulses: asyncio.TimerHandle | None = None
         self.is_stalled = False
 
     # --- start ------------------------------------------------------------------------------------------------------
@@ -370,22 +372,47 @@ class Engine:
 
     async def _run(self) -> None:
         self._alive_us = self.clock.now_us()
-        while not self._is_idle() or not self._is_closing:
-            lag_us = await self._wait_for_work()
-            limits = self._limits
-            submissions = await self._next_submissions()
-            events = self._control.take(limits.batch_control, limits.batch_bytes_max)
-            reports = self._reports.take(limits.batch_reports, limits.batch_bytes_max)
-            self._note_crowd(reports)
-            events += reports
-            events += submissions
-            batch = self._turn(self._heard_events() + events, lag_us)
-            if batch.seq:
-                await self._commit(batch, len(events))
-            await self._release(batch)
+        self._pulse()
+        try:
+            while not self._is_idle() or not self._is_closing:
+                due_us = await self._wait_for_work()
+                limits = self._limits
+                submissions = await self._next_submissions()
+                events = self._control.take(limits.batch_control, limits.batch_bytes_max)
+                events += self._reports.take(limits.batch_reports, limits.batch_bytes_max)
+                events += submissions
+                batch = self._turn(self._heard_events() + events, self._lag_us(due_us))
+                if batch.seq:
+                    await self._commit(batch, len(events))
+                await self._release(batch)
+        finally:
+            if self._pulses is not None:
+                self._pulses.cancel()
+
+    # The loop may be kept waiting by the store, and answers and sends with it; what comes in is heard meanwhile. Or it
+    # stands still as a whole (a stopped process, a machine that sleeps): then nobody was heard for so long.
+
+    def _pulse(self) -> None:
+        self._look_at_clock()
+        self._pulses = asyncio.get_running_loop().call_later(PULSE_US / SECOND_US, self._pulse)
+
+    def _look_at_clock(self) -> None:
+        """Note that the loop lives, and for how long it did not."""
+        now_us = self.clock.now_us()
+        gap_us = now_us - self._alive_us
+        if gap_us > PULSE_US + LAG_US:
+            self._stood_us += gap_us
+        self._alive_us = now_us
+
+    def _lag_us(self, due_us: int | None) -> int:
+        """For how long the loop stood still since the last turn, or how late this one is; 0 if that is no stall."""
+        self._look_at_clock()
+        stood_us, self._stood_us = self._stood_us, 0
+        late_us = 0 if due_us is None else self._alive_us - due_us
+        return max(stood_us, late_us if late_us > LAG_US else 0)
 
     def _turn(self, events: Sequence[tuple[GroupNo, Event]], lag_us: int) -> Batch:
-        now_us = self._alive_us = self.clock.now_us()
+        now_us = self.clock.now_us()
         if self._recorder is None:
             return self._batcher.run(now_us, events, lag_us)
         self._recorder.before(now_us, self.dispatchers)
@@ -396,37 +423,22 @@ class Engine:
     def _is_idle(self) -> bool:
         return not (self._control or self._reports or self._submissions or self._taken)
 
-    async def _wait_for_work(self) -> int:
-        """Wait for an event or the next deadline; if the turn is too late, for how long we stood still (microseconds).
-
-        Not since that deadline only: whoever was not heard or answered before it has waited for us too.
-        """
+    async def _wait_for_work(self) -> int | None:
+        """Wait for an event or the next deadline; when that is."""
         self._wake.clear()
         due_us = self._batcher.next_deadline_us()
-        if self._is_idle() and not self._is_closing:
-            due_us = await self._rest(due_us)
-        else:
+        if not self._is_idle() or self._is_closing:
             await asyncio.sleep(0)
-        now_us = self.clock.now_us()
-        return now_us - self._alive_us if due_us is not None and now_us - due_us > LAG_US else 0
-
-    async def _rest(self, due_us: int | None) -> int:
-        """Wait for an event or the deadline, with a pulse now and then; when the last wait was to end at the latest."""
-        loop = asyncio.get_running_loop()
-        while True:
-            now_us = self.clock.now_us()
-            until_us = now_us + PULSE_US if due_us is None else min(due_us, now_us + PULSE_US)
-            timer = loop.call_later(max(0, until_us - now_us) / SECOND_US, self._wake.set)
+        elif due_us is None:
+            await self._wake.wait()
+        else:
+            delay_s = (due_us - self.clock.now_us()) / SECOND_US
+            timer = asyncio.get_running_loop().call_later(max(0.0, delay_s), self._wake.set)
             try:
                 await self._wake.wait()
             finally:
                 timer.cancel()
-            now_us = self.clock.now_us()
-            is_due = due_us is not None and due_us <= now_us
-            if is_due or now_us - until_us > LAG_US or self._is_closing or not self._is_idle():
-                return until_us
-            self._wake.clear()
-            self._alive_us = now_us
+        return due_us
 
     def _heard_events(self) -> list[tuple[GroupNo, Event]]:
         if not self._heard:

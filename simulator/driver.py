@@ -60,17 +60,7 @@ class Driver:
 
     # With more than thirty attributes instances share no dictionary keys, and each look-up takes longer.
     __slots__ = (
-        *(
-            "_alive_us",
-            "_asked_again",
-            "_batcher",
-            "_clock",
-            "_committed_us",
-            "_connections",
-            "_control",
-            "_costs",
-            "_edge_us",
-        ),
+        *("_asked_again", "_batcher", "_clock", "_committed_us", "_connections", "_control", "_costs", "_edge_us"),
         *("_fleets", "_frame_us", "_has_costs", "_heard", "_interval_us", "_is_busy", "_is_exact", "_is_wire", "_life"),
         *("_network", "_not_before_us", "_recorder", "_report_us", "_reports", "_rows", "_sessions", "_streams"),
         *("_submission_us", "_submissions", "_submitting_us", "_tickets", "_turn_us", "_unanswered", "_wake_us"),
@@ -118,7 +108,6 @@ class Driver:
         self._is_busy = False
         self._wake_us: int | None = None
         self._not_before_us = 0
-        self._alive_us = 0  # engine time of the last turn: from there it counts how long it stood still
         self._edge_us = 0.0  # what frames and connections have cost the loop since the last turn
         self._control: deque[Posted] = deque()
         self._reports: deque[Posted] = deque()
@@ -276,8 +265,7 @@ class Driver:
             is_due = due_us is not None and due_us <= now_us
             if not (is_due or self._reports or self._submissions or self._control):
                 break
-            lag_us = now_us - self._alive_us if due_us is not None and now_us - due_us > LAG_US else 0
-            self._alive_us = now_us
+            lag_us = now_us - due_us if due_us is not None and now_us - due_us > LAG_US else 0
             submissions = len(self._submissions)
             events = self._take()
             submissions -= len(self._submissions)
@@ -424,7 +412,6 @@ class Driver:
         assert self._rows, "the world keeps rows when the scenario lets the broker crash"
         self.is_up = True
         self.ahead_us = max(self.wall_us, self._committed_us - self._clock.now_us)
-        self._alive_us = self._clock.now_us + self.ahead_us
         self.epoch += 1
         self._batcher = self._batcher.successor()
         for fleet in self._fleets.values():

@@ -246,6 +246,35 @@ def drain(
 
 
 @app.command
+def pause(
+    agent: str,
+    /,
+    *,
+    deadline: Seconds = None,
+    reason: Words = "",
+    wait: Flag = False,
+    group: str = GROUP,
+    access: Access = ACCESS,
+) -> int:
+    """Give an agent nothing new, let it finish and stay connected until it is resumed: `drain --mode pause`.
+
+    Parameters
+    ----------
+    agent
+        Its id.
+    deadline
+        From now: seconds, or `5m`, `2h`. What still runs then finishes all the same.
+    reason
+        Why; shown with the agent.
+    wait
+        Show how far it is until it is done. Ctrl-C ends the waiting, not the pause.
+    group
+        Its group.
+    """
+    return drain(agent, mode="pause", deadline=deadline, reason=reason, wait=wait, group=group, access=access)
+
+
+@app.command
 def cancel_drain(agent: str, /, *, group: str = GROUP, access: Access = ACCESS) -> None:
     """Take back a drain that is not finished. What its deadline stopped already stays stopped.
 

@@ -206,7 +206,7 @@ class BrokerProcess:
         self._heard: dict[AgentNo, tuple[SessionId, int]] = {}
         self.peers: dict[Line, Peer] = {}
         self._stalled_until_us = 0
-        self._alive_us = self._timeline.now_us  # of the last turn, or when it was stopped after that
+        self._stood_from_us: int | None = None  # since the last turn
         self._asleep: list[Callable[[], None]] = []
         self._arm()
 
@@ -262,8 +262,8 @@ class BrokerProcess:
 
     def stall(self, for_us: int) -> None:
         """The process stands still: what arrives waits, timers are late."""
-        if self._timeline.now_us >= self._stalled_until_us:
-            self._alive_us = self._timeline.now_us
+        if self._stood_from_us is None:
+            self._stood_from_us = self._timeline.now_us
         self._stalled_until_us = self._timeline.now_us + for_us
         self._timeline.at(self._stalled_until_us, self._now_or_never(self._awake))
 
@@ -401,8 +401,10 @@ class BrokerProcess:
         is_due = due_us is not None and due_us <= now_us
         if not events and not is_due:
             return
-        lag_us = now_us - self._alive_us if due_us is not None and now_us - due_us > LAG_US else 0
-        self._alive_us = now_us
+        late_us = 0 if due_us is None else now_us - due_us
+        stood_us = 0 if self._stood_from_us is None else now_us - self._stood_from_us
+        self._stood_from_us = None
+        lag_us = max(late_us, stood_us) if max(late_us, stood_us) > LAG_US else 0
         batch = batcher.run(now_us, [(GROUP, event) for event in [*self._told(), *map(self._known, events)]], lag_us)
         if batch.seq:
             delay_us = self._chance.randrange(FAILING_US if self.fails_next_commit else self.commit_us_max)

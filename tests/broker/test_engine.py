@@ -5,7 +5,9 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,7 +83,9 @@ def submission(engine: Engine, number: int, content: bytes = b"payload") -> JobS
 
 @asynccontextmanager
 async def running(
-    path: Path, limits: LimitSettings | None = None, clock: EngineClock | None = None
+    path: Path,
+    limits: LimitSettings | None = None,
+    clock: EngineClock | None = None,
 ) -> AsyncIterator[tuple[Engine, SqliteStore]]:
     store = SqliteStore(path)
     await store.open()
@@ -549,6 +553,57 @@ async def test_engine_that_stood_still_counts_from_its_last_step_and_not_from_th
                 turns.changed.clear()
                 await turns.changed.wait()
     assert turns.lags_us[0] >= stall_s * SECOND_US
+
+
+@pytest.mark.parametrize("act", ["commit", "find_submissions"])
+async def test_engine_that_stood_still_while_the_store_worked_says_for_how_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, act: str
+) -> None:
+    stopped_ns = 0
+
+    def now_ns() -> int:
+        return time.monotonic_ns() + stopped_ns
+
+    turns = Turns()
+    async with running(tmp_path / "mesh.db", clock=EngineClock(monotonic_ns=now_ns)) as (engine, store):
+        await connect(engine)
+        engine.record(turns)
+        real = getattr(store, act)
+
+        async def stopped(*arguments: Any) -> Any:
+            nonlocal stopped_ns
+            stopped_ns = 9 * SECOND_NS
+            return await real(*arguments)
+
+        monkeypatch.setattr(store, act, stopped)
+        await engine.submit(GROUP, [submission(engine, 1)])
+        await engine.submit(GROUP, [submission(engine, 2)])
+    assert len(turns.lags_us) == 1
+    assert 9 * SECOND_US <= turns.lags_us[0] < 18 * SECOND_US
+
+
+async def test_engine_whose_commits_are_slow_finds_a_silent_agent_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loop goes on meanwhile and hears whoever speaks: there is little to forgive."""
+    passed_ns = 0
+    clock = EngineClock(monotonic_ns=lambda: passed_ns)
+    limits = LimitSettings(batch_submissions=1)  # a turn, and a commit, for each
+    async with running(tmp_path / "mesh.db", limits, clock) as (engine, store):
+        inbox = await connect(engine)
+        real = store.commit
+
+        async def slow(request: CommitRequest) -> CommitOutcome:
+            nonlocal passed_ns
+            for _ in range(6):
+                passed_ns += 3 * SECOND_NS // 10
+                engine._look_at_clock()  # which it does by itself in real time
+            return await real(request)
+
+        monkeypatch.setattr(store, "commit", slow)
+        jobs = [replace(submission(engine, number), operation="load") for number in range(20)]  # nothing for the agent
+        await asyncio.gather(*(engine.submit(GROUP, [job]) for job in jobs))
+    assert EndSession in map(type, inbox.sends)
 
 
 async def test_engine_takes_little_of_a_source_that_floods_while_others_have_something_to_say(tmp_path: Path) -> None:

@@ -190,14 +190,16 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     Row(
         "submitter-floods",
-        "A program submits as fast as it is answered: what others' jobs wait at most doubles",
+        "A program submits as fast as it is answered: what others' jobs wait at most doubles, "
+        "compared with a neighbour as busy",
         flooding_submitter,
         control=unguarded("floods-first", flooding_submitter, "others' jobs wait", is_short=False),
         is_in_suite=False,
     ),
     Row(
         "agent-floods",
-        "An agent floods heartbeats, progress and outcomes: what others' jobs wait at most doubles",
+        "An agent floods heartbeats, progress and outcomes: what others' jobs wait at most doubles, "
+        "compared with a neighbour as busy",
         flooding_agent,
         control=unguarded("floods-first", flooding_agent, "others' jobs wait", is_short=False),
         is_in_suite=False,

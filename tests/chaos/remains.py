@@ -36,8 +36,9 @@ def sweep(folders: Path | None = None, cgroups: Path = CGROUPS) -> list[str]:
         swept.append(str(folder))
     for controller in sorted(cgroups.iterdir()) if cgroups.is_dir() else ():
         for group in _left_in(controller):
-            dissolve(group)
-            swept.append(str(group))
+            with suppress(OSError):  # in use, or not ours: it stays, and this run goes on
+                dissolve(group)
+                swept.append(str(group))
     return swept
 
 

@@ -99,7 +99,7 @@ class Herd:
                 for fleet in self._fleets:
                     await fleet.kill()
         figures.p99_s = percentile_s(course.jobs, 0.99)
-        figures.submit_p99_s = percentile(self._submit_s(), 0.99)
+        figures.submit_p99_s = percentile(self._submit_s() or [0.0], 0.99)  # none was made while they came back
         return findings
 
     async def _connect(self) -> None:

@@ -29,7 +29,7 @@ from broker.dispatch.messages import (
     TimerFired,
 )
 from broker.dispatch.model import GroupNo, OnLoss, SessionId
-from broker.engine import Engine
+from broker.engine import PULSE_US, Engine
 from broker.settings import LimitSettings
 from broker.store.base import Body, GroupRow
 from broker.store.sqlite import SqliteStore
@@ -165,7 +165,9 @@ class Drive:
 
     async def turn(self, now_us: int, events: list[Event]) -> None:
         """One turn at this time; returns when all of it is out."""
-        self.now_us = now_us
+        while self.now_us < now_us:  # time goes on, and the engine's loop with it
+            self.now_us = min(now_us, self.now_us + PULSE_US)
+            self.engine._look_at_clock()
         self._turned.clear()
         submissions = [event for event in events if isinstance(event, JobSubmitted)]
         if submissions:

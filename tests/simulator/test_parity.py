@@ -32,7 +32,7 @@ from broker.dispatch.messages import (
     Transition,
 )
 from broker.dispatch.model import GroupNo
-from broker.engine import LAG_US, PULSE_US, Engine
+from broker.engine import PULSE_US, Engine
 from broker.settings import LimitSettings
 from broker.store.base import Body, GroupRow
 from broker.store.sqlite import SqliteStore
@@ -171,13 +171,11 @@ class Drive:
         """Give it what the world's driver was given at that time, in one go; returns when the engine has worked it."""
         heard = [one for event in turn.events if isinstance(event, AgentsHeard) for one in event.heard]
         for agent, session, at_us in sorted(heard, key=itemgetter(2)):
-            await self._live_until(turn, at_us)
-            self.now_us = at_us
+            self._live_until(at_us)
             self.engine.heard(GROUP, agent, session)
-        await self._live_until(turn, turn.at_us)
+        self._live_until(turn.at_us)
         wanted = self._worked + len(turn.events)
         asked = [asyncio.create_task(call) for event in turn.events if (call := self._call(event)) is not None]
-        self.now_us = turn.at_us
         self.engine._wake.set()
         async with asyncio.timeout(20):
             while self._worked < wanted or self.turns[-1].at_us != turn.at_us:
@@ -185,14 +183,11 @@ class Drive:
                 await self._has_turned.wait()
             await asyncio.gather(*asked)
 
-    async def _live_until(self, turn: Turn, at_us: int) -> None:
-        """A process notes now and then that it lives, unless it stands still before the turn."""
-        async with asyncio.timeout(20):
-            while not turn.lag_us and at_us - self.engine._alive_us > LAG_US:
-                self.now_us = max(self.now_us, self.engine._alive_us + PULSE_US)
-                self.engine._wake.set()
-                while self.engine._alive_us != self.now_us:  # noqa: ASYNC110 - the engine tells nobody
-                    await asyncio.sleep(0)
+    def _live_until(self, at_us: int) -> None:
+        """Time goes on, and the engine's loop with it."""
+        while self.now_us < at_us:
+            self.now_us = min(at_us, self.now_us + PULSE_US)
+            self.engine._look_at_clock()
 
     def _call(self, event: Event) -> Any:
         engine = self.engine

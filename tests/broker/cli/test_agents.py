@@ -116,9 +116,12 @@ def test_drain_that_waits_shows_how_far_it_is_until_it_is_done(mesh: Mesh, broke
 
 
 @pytest.mark.req("R52")
-def test_drain_to_pause_that_waits_ends_with_the_pause_and_resume_ends_that(mesh: Mesh, broker: MemoryBroker) -> None:
+@pytest.mark.parametrize("words", [("drain", "a2", "--mode", "pause"), ("pause", "a2")])
+def test_drain_to_pause_that_waits_ends_with_the_pause_and_resume_ends_that(
+    mesh: Mesh, broker: MemoryBroker, words: tuple[str, ...]
+) -> None:
     broker.steps.append(lambda: broker.work(1, 0))
-    ended = mesh("agents", "drain", "a2", "--mode", "pause", "--wait")
+    ended = mesh("agents", *words, "--wait")
     assert (ended.code, facts(ended)["Status"]) == (0, "paused")
     assert "`mesh agents resume a2` gives it work again" in ended.words
     assert facts(mesh("agents", "resume", "a2"))["Status"] == "active"
