@@ -10,14 +10,12 @@ from compiled.copies import FOLDER, ROOT, current
 
 def main() -> None:
     """Make it. Exit 1 in words if that cannot be done here."""
-    parser = argparse.ArgumentParser(prog="python -m compiled", description="The compiled copy of the packages.")
-    parser.add_argument("--optimization", default="1", choices="0123", help="of the C compiler: less is made sooner")
-    asked = parser.parse_args()
+    argparse.ArgumentParser(prog="python -m compiled", description="The compiled copy of the packages.").parse_args()
     if current() is None:
         print("compile: this takes a minute or two", file=sys.stderr)
     began_s = time.monotonic()
     try:
-        copy = make(optimization=asked.optimization)
+        copy = make()
     except CompileError as error:
         sys.exit(f"compile: {error}")
     folder = FOLDER.relative_to(ROOT)

@@ -1,20 +1,26 @@
 """Makes a copy: packages as they are, hot modules rewritten and compiled, launchers beside it."""
 
+import fcntl
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from compiled.copies import FOLDER, PACKAGES, ROOT, digest_of
+from compiled.copies import FOLDER, IN_USE, PACKAGES, ROOT, digest_of, hold
 from compiled.modules import MODULES
 from compiled.rewriting import NotCompilableError, rewritten
 
 PROGRAMS: Final = ("mesh", "mesh-agent", "mesh-sim", "python")
 LOG_LINES: Final = 20
+HALF: Final = ".half"
+"""Ends the name of a copy that is being made."""
+GONE: Final = ".gone"
+"""Ends the name of a copy that is being removed."""
 
 
 class CompileError(Exception):
@@ -27,18 +33,19 @@ def make(modules: tuple[str, ...] = MODULES, folder: Path = FOLDER, optimization
     digest = digest_of(ROOT)
     copy = folder / digest
     if not copy.is_dir():
-        half = folder / f"{digest}.{os.getpid()}.half"
-        try:
-            _fill(half, modules)
-            _compile(half, folder, modules, optimization)
-            half.rename(copy)
-        finally:
-            shutil.rmtree(half, ignore_errors=True)
-    for other in folder.iterdir():
-        if other.is_dir() and other != copy and not other.name.startswith(".") and not other.suffix:
-            shutil.rmtree(other)
+        _make(copy, modules, optimization)
+    tidy(folder, copy)
     _write_launchers(folder)
     return copy
+
+
+def tidy(folder: Path, copy: Path) -> None:
+    """Remove what is of no use any more: other copies that nobody runs from, and what was broken off."""
+    for other in folder.iterdir():
+        if other.suffix == GONE:
+            shutil.rmtree(other, ignore_errors=True)
+        elif other.is_dir() and other != copy and not other.name.startswith("."):
+            _remove_unused(other)
 
 
 def check_compiler() -> None:
@@ -48,6 +55,39 @@ def check_compiler() -> None:
         raise CompileError(f"there is no C compiler `{compiler}`: install one (Debian: gcc) or name it in $CC")
     if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
         raise CompileError("Python came without its C headers: install them (Debian: python3-dev)")
+
+
+def _make(copy: Path, modules: tuple[str, ...], optimization: str) -> None:
+    half = copy.with_name(f"{copy.name}.{os.getpid()}{HALF}")
+    shutil.rmtree(half, ignore_errors=True)  # of a process that had this number
+    half.mkdir(parents=True)
+    (half / IN_USE).touch()
+    lock = hold(half)
+    try:
+        _fill(half, modules)
+        _compile(half, copy.parent, modules, optimization)
+        try:
+            half.rename(copy)
+        except OSError:
+            if not copy.is_dir():
+                raise  # else somebody else has made it in the meantime: it is the same
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _remove_unused(other: Path) -> None:
+    """Unless it is run from, or made, now. A half one has its file at once: without, it is younger than that."""
+    with suppress(FileNotFoundError, BlockingIOError):
+        lock = os.open(other / IN_USE, os.O_RDWR | (0 if other.suffix == HALF else os.O_CREAT))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Broken off now, it must not be found under its old name again.
+            gone = other.rename(other.with_name(f"{other.name}.{os.getpid()}{GONE}"))
+            shutil.rmtree(gone, ignore_errors=True)
+        finally:
+            os.close(lock)
 
 
 def _fill(copy: Path, modules: tuple[str, ...]) -> None:

@@ -3,7 +3,9 @@
 Standard library only: launchers read this.
 """
 
+import fcntl
 import hashlib
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -15,7 +17,9 @@ FOLDER: Final = ROOT / "build/compiled"
 PACKAGES: Final = ("broker", "agent_stub", "mesh_client", "simulator", "command_line", "protos", "compiled")
 """What a copy holds."""
 MADE_WITH: Final = ("pyproject.toml", "requirements/dev.txt")
-"""Options of the type checker, and which compiler: a change of these makes another copy, too."""
+"""Options of the type checker, and which mypyc: a change of these makes another copy, too."""
+IN_USE: Final = "in-use"
+"""A file of each copy: whoever runs from the copy has a lock on it."""
 
 
 def sources(root: Path) -> Iterator[Path]:
@@ -41,3 +45,16 @@ def current() -> Path | None:
     """The copy of the sources as they are now, if it was made."""
     copy = FOLDER / digest_of(ROOT)
     return copy if copy.is_dir() else None
+
+
+def hold(copy: Path) -> int | None:
+    """A lock on the copy: `make` leaves it alone until the descriptor is closed. None: it is not there any more."""
+    try:
+        lock = os.open(copy / IN_USE, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(lock, fcntl.LOCK_SH)
+    if (copy / IN_USE).exists():
+        return lock
+    os.close(lock)  # it was removed while this waited
+    return None
