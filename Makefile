@@ -46,7 +46,7 @@ check: $(STAMP) ## format, lint, types, import layers, generated code, wire cont
 bench: $(STAMP) ## measure everything into bench/results/latest.json
 	@$(BIN)/python -m bench $(ARGS)
 
-bench-quick: $(STAMP) ## the same figures from fewer rounds
+bench-quick: $(STAMP) ## the same from fewer rounds or jobs, without mesh-sim solve
 	@$(BIN)/python -m bench --quick $(ARGS)
 
 compile: $(STAMP) ## a copy whose hot modules are compiled, in build/compiled: twice to three times as fast

@@ -1,8 +1,8 @@
 """`python -m bench [--quick]`: measures everything, writes `bench/results/latest.json`, prints it, shows a table.
 
 The table goes to standard error, the JSON object (schema: `docs/schemas/bench.json`) to standard output. `--quick`
-takes fewer or shorter rounds for the same figures. `--profile DIRECTORY` measures nothing: it leaves the profiler's
-statistics of a broker and an agent under load there.
+takes fewer or shorter rounds for the same figures, and leaves `mesh-sim solve` out. `--profile DIRECTORY` measures
+nothing: it leaves the profiler's statistics of a broker and an agent under load there.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
-from bench import end_to_end
+from bench import commands, end_to_end
 from bench.figures import figure
 from bench.machine import loop_ns, machine
 from bench.table import show
@@ -90,6 +90,18 @@ async def _end_to_end(console: Console, *, is_quick: bool) -> tuple[dict[str, ob
     return flood, paced
 
 
+def _commands(console: Console, *, is_quick: bool) -> dict[str, Any]:
+    help_rounds, rounds = (5, 1) if is_quick else (9, 3)
+    console.print(f"commands: {help_rounds} rounds of each help, {rounds} of the demo and of failover")
+    measured: dict[str, Any] = {
+        "commands": commands.measure(help_rounds, rounds),
+        "failover": commands.failover(rounds),
+    }
+    if not is_quick:
+        console.print("commands: mesh-sim solve, with equal zones and with any")
+    return measured | {"solve": commands.solve(is_measured=not is_quick)}
+
+
 def measure(console: Console, *, is_quick: bool) -> dict[str, Any]:
     """All figures."""
     calibration = {"loop_ns": figure([loop_ns() for _ in range(5)], "ns", 2)}
@@ -109,6 +121,7 @@ def measure(console: Console, *, is_quick: bool) -> dict[str, Any]:
         "open_loop": paced,
         "memory": memory,
         "simulation": simulation,
+        **_commands(console, is_quick=is_quick),
     }
 
 

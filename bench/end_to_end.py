@@ -5,8 +5,8 @@ directory in memory (tmpfs) and `synchronous = NORMAL`: no commit waits for a di
 a machine changes from minute to minute.
 
 The broker has the first core for itself, agents and client have the others: whichever agent the scheduler lets wait for
-the broker's core holds its work longer and gets less of it, and evenness would be the scheduler's. One round without
-that says how much it is.
+the broker's core holds its work longer and gets less of it, and evenness would be the scheduler's. A few rounds without
+that (`ROUNDS_SHARED`) say how much it is.
 """
 
 import asyncio
