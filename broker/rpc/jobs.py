@@ -109,13 +109,13 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
     async def SubmitJobs(self, request: pb.SubmitJobsRequest, context: Context) -> pb.SubmitJobsResponse:
         """Accept a batch; answered after its commit."""
         response = pb.SubmitJobsResponse()
-        await self._submit(request, response.results, context.peer())
+        await self._submit(request, response.results, context.peer(), asyncio.Lock())
         return response
 
     async def SubmitStream(
         self, request_iterator: AsyncIterator[pb.SubmitStreamRequest], context: Context
     ) -> AsyncIterator[pb.SubmitStreamResponse]:
-        """Batches as they come, each answered after its commit, whichever is first."""
+        """Batches as they come, accepted in their order, each answered after its commit, whichever is first."""
         answers: asyncio.Queue[pb.SubmitStreamResponse | Exception | None] = asyncio.Queue()
         window = asyncio.Semaphore(STREAM_BATCHES_MAX)
         reader = asyncio.create_task(
@@ -155,6 +155,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         source: str,
     ) -> Exception | None:
         failure: Exception | None = None
+        order = asyncio.Lock()
         async with asyncio.TaskGroup() as batches:
             while True:
                 await window.acquire()
@@ -173,7 +174,7 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
                 jobs = len(request.batch.jobs)
                 size = sum([len(job.payload) for job in request.batch.jobs])
                 await self._room.enter(jobs, size)
-                answering = batches.create_task(self._answer(request, answers, source))
+                answering = batches.create_task(self._answer(request, answers, source, order))
                 # Not in the task: one that is cancelled before its first step never runs.
                 answering.add_done_callback(partial(self._leave, jobs, size))
         return failure
@@ -186,10 +187,11 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         request: pb.SubmitStreamRequest,
         answers: "asyncio.Queue[pb.SubmitStreamResponse | Exception | None]",
         source: str,
+        order: asyncio.Lock,
     ) -> None:
         response = pb.SubmitStreamResponse(batch_seq=request.batch_seq)
         try:
-            await self._submit(request.batch, response.results, source)
+            await self._submit(request.batch, response.results, source, order)
         except Exception as error:  # noqa: BLE001 - one batch must not end the others
             response.ClearField("results")
             response.error.CopyFrom(status_of(error))
@@ -203,27 +205,32 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         if isinstance(message, pb.SubmitJobsRequest):
             self.refused[NO_GROUP, error.reason] += len(message.jobs)
 
-    async def _submit(self, request: pb.SubmitJobsRequest, results: Any, source: str) -> None:
+    async def _submit(self, request: pb.SubmitJobsRequest, results: Any, source: str, order: asyncio.Lock) -> None:
         """Add one result a job, in order; sources are served in turns.
 
+        Those that share `order` are offered to the engine in the order in which they came for it (promise P9).
         Raises MeshError if the batch as a whole is refused.
         """
         group = NO_GROUP
         try:
             target = self._directory.target(request.parent)
             group = target.group_no
-            await self._submit_to(target, request, results, source)
+            await self._submit_to(target, request, results, source, order)
         except MeshError as error:
             self.refused[group, error.reason] += len(request.jobs)
             raise
 
-    async def _submit_to(self, target: Target, request: pb.SubmitJobsRequest, results: Any, source: str) -> None:
+    async def _submit_to(
+        self, target: Target, request: pb.SubmitJobsRequest, results: Any, source: str, order: asyncio.Lock
+    ) -> None:
         self._refuse_when_away()
         group = target.group_no
         events: list[JobSubmitted | MalformedError] = []
-        for specs in slices(request.jobs):
-            await self._turns.take(source, len(specs))
-            events += self._events_of(specs, target)
+        async with order:  # else a batch of few slices would overtake those before it
+            for specs in slices(request.jobs):
+                await self._turns.take(source, len(specs))
+                events += self._events_of(specs, target)
+        # The next one goes on only when this one waits, and it does not before it has offered its jobs.
         good = [event for event in events if type(event) is JobSubmitted]
         if request.validate_only:
             replies: list[Reply] = [JobAccepted(0, JobKey(0)) for _ in good]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import error_details_pb2
 
 from broker.app import Broker
+from broker.control.directory import Target
 from broker.dispatch.model import GroupNo, JobKey
+from broker.errors import StoreBusyError
 from broker.rpc.jobs import STREAM_BATCHES_MAX
 from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
@@ -329,6 +332,66 @@ class Batches:
         if self.read >= self.number:
             self.reached.set()
         return pb.SubmitStreamRequest(batch_seq=self.read, batch=batch(echo()))
+
+
+def stream_of(broker: Broker, *requests: pb.SubmitStreamRequest) -> Any:
+    """One stream that the service itself reads: all of it is there at once, whatever gRPC's buffers do."""
+
+    async def said() -> AsyncIterator[pb.SubmitStreamRequest]:
+        for request in requests:
+            yield request
+
+    context: Any = SimpleNamespace(peer=lambda: "ipv4:127.0.0.1:1")
+    return broker.jobs.SubmitStream(said(), context)
+
+
+def numbered(seq: int, jobs: int, parent: str = PARENT) -> pb.SubmitStreamRequest:
+    return pb.SubmitStreamRequest(batch_seq=seq, batch=batch(*[echo()] * jobs, parent=parent))
+
+
+async def test_submit_stream_accepts_a_short_batch_after_the_long_ones_before_it(broker: Broker) -> None:
+    sizes = {1: 1024, 2: 1024, 3: 1024, 4: 100, 5: 1}
+    async with asyncio.timeout(WAIT_S):
+        found = {one.batch_seq: one async for one in stream_of(broker, *(numbered(*pair) for pair in sizes.items()))}
+    keys = [result.job_key for _, answer in sorted(found.items()) for result in answer.results]
+    assert len(keys) == sum(sizes.values())
+    assert keys == sorted(keys)
+
+
+async def test_batch_that_is_refused_holds_up_none_of_its_stream(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = broker.jobs._events_of
+
+    def events_of(specs: Sequence[pb.JobSpec], target: Target) -> Any:
+        if len(specs) == 7:
+            raise StoreBusyError("away for a moment")
+        return decode(specs, target)
+
+    monkeypatch.setattr(broker.jobs, "_events_of", events_of)
+    requests = numbered(1, 1024), numbered(2, 7), numbered(3, 1, "organizations/default/groups/none"), numbered(4, 9)
+    async with asyncio.timeout(WAIT_S):
+        found = {one.batch_seq: one async for one in stream_of(broker, *requests)}
+    assert {seq: len(answer.results) for seq, answer in found.items()} == {1: 1024, 2: 0, 3: 0, 4: 9}
+    assert [seq for seq, answer in sorted(found.items()) if answer.HasField("error")] == [2, 3]
+
+
+async def test_submit_stream_that_is_dropped_between_two_slices_offers_nothing_and_holds_up_no_other(
+    broker: Broker,
+) -> None:
+    async with asyncio.timeout(WAIT_S):
+        for _ in range(2):
+            dropped = stream_of(broker, *(numbered(seq, 1024) for seq in range(1, 5)))
+            good = [one async for one in stream_of(broker, numbered(1, 1024), numbered(2, 1))]
+            assert sorted(len(one.results) for one in good) == [1, 1024]
+            reading = asyncio.create_task(anext(dropped))
+            for _ in range(5):  # a slice of the first batch in each
+                await asyncio.sleep(0)
+            reading.cancel()
+            await asyncio.wait([reading])
+            await dropped.aclose()
+    assert await stored(broker) == 2 * 1025
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "submit-stream"]
 
 
 async def test_submit_stream_is_not_read_on_while_its_answers_are_not(broker: Broker) -> None:
