@@ -144,6 +144,9 @@ class Mailbox(Generic[E]):
             if is_large:
                 count = self._count_within(queue, wanted, room, bool(taken))
                 room -= sum(bytes_of(event) for _, event in islice(queue.events, count))
+            if not count:  # its next event needs more than is left: it begins the next batch, or it might wait for ever
+                self._queues = {source: queue, **self._queues}
+                break
             taken += queue.take(count)
             if queue.events:
                 self._queues[source] = queue  # behind the others: its next turn comes after theirs

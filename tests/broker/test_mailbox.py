@@ -171,6 +171,27 @@ def test_mailbox_begins_with_those_who_came_short() -> None:
     assert box.taken(events_max=40) == [3] * 32 + [1] * 8
 
 
+def test_mailbox_begins_with_whoever_did_not_fit_however_much_the_others_go_on_to_say() -> None:
+    box = Box(events_max=1_000, bytes_max=100_000)
+    assert box.mailbox.offer(GROUP, [finished(30)] * 40, "flood")
+    assert box.mailbox.offer(GROUP, [finished(64), finished(65)], "good")
+    assert box.mailbox.offer(GROUP, [finished(31)] * 40, "other flood")
+    batches = list[list[int]]()
+    for _ in range(3):
+        assert box.mailbox.offer(GROUP, [finished(30)] * 32, "flood")
+        batches.append(box.taken(events_max=100, bytes_max=1_000))
+    assert batches == [[30] * 32, [64, 65] + [31] * 28, [30] * 32 + [31]]
+
+
+def test_mailbox_gives_what_did_not_fit_before_smaller_events_of_the_same_source() -> None:
+    box = Box(events_max=1_000, bytes_max=100_000)
+    assert box.mailbox.offer(GROUP, [finished(30)] * 64, "flood")
+    assert box.mailbox.offer(GROUP, [finished(1)] * 32 + [finished(64), finished(2)], "good")
+    assert box.taken(events_max=100, bytes_max=1_000) == [30] * 32 + [1] * 32
+    assert box.taken(events_max=100, bytes_max=1_000) == [30] * 32
+    assert box.taken(events_max=100, bytes_max=1_000) == [64, 2]
+
+
 def test_mailbox_is_mixed_while_somebody_with_little_waits_beside_others() -> None:
     box = Box(events_max=1_000)
     assert box.mailbox.offer(GROUP, [finished()] * 100, "flood")
