@@ -49,6 +49,7 @@ from broker.mailbox import Mailbox
 from broker.settings import LimitSettings
 from broker.store.base import Body, CommitRequest, CommitStatus, Store, SubmissionLookup
 from broker.store.payloads import PayloadCache
+from broker.tally import Tally
 
 LAG_US: Final = 500_000
 """A turn later than this is a stall of ours: liveness deadlines move by it."""
@@ -161,6 +162,7 @@ class Engine:
         self._control = Mailbox[Event]("control", limits.mailbox_control, bytes_max, self._tell_full)
         self._reports = Mailbox[Event]("reports", limits.mailbox_reports, bytes_max, self._tell_full)
         self._submissions = Mailbox[JobSubmitted]("submissions", limits.mailbox_submissions, bytes_max, self._tell_full)
+        self._tally = Tally()  # of submitters
         self._heard: dict[GroupNo, dict[AgentNo, tuple[SessionId, int]]] = {}
         self._outboxes: dict[SessionId, tuple[GroupNo, Outbox]] = {}
         self._requests: dict[int, tuple[_Request, int]] = {}
@@ -345,6 +347,7 @@ class Engine:
         self.dispatcher(group)
         if not self._submissions.offer(group, jobs, source):
             raise FullError("the broker has more submissions waiting than it may; try again", reason="MAILBOX_FULL")
+        self._tally.note(source, len(jobs), self.clock.now_us() / SECOND_US)
         request = _Request(group, len(jobs))
         for index, job in enumerate(jobs):
             assert job.ticket not in self._requests, "each submission has a ticket of its own"
@@ -459,7 +462,7 @@ class Engine:
 
     def _take_submissions(self) -> Submissions:
         limits, now_us = self._limits, self.clock.now_us()
-        if self._submissions.is_mixed:
+        if self._submissions.is_mixed(self._tally.says_little):
             self._crowded_until_us = now_us + CROWDED_US
         share = SHARE if now_us < self._crowded_until_us else limits.batch_submissions
         return self._submissions.take(limits.batch_submissions, limits.batch_bytes_max, share)

@@ -80,10 +80,11 @@ class Mailbox(Generic[E]):
     def __len__(self) -> int:
         return self._events
 
-    @property
-    def is_mixed(self) -> bool:
-        """Whether more than one source waits, one of them with little."""
-        return len(self._queues) > 1 and any(len(queue.events) <= LITTLE for queue in self._queues.values())
+    def is_mixed(self, says_little: Callable[[Hashable], bool]) -> bool:
+        """Whether more than one source waits, one of them with little, who is also known to say little."""
+        return len(self._queues) > 1 and any(
+            len(queue.events) <= LITTLE and says_little(source) for source, queue in self._queues.items()
+        )
 
     def groups(self) -> frozenset[GroupNo]:
         """For which groups the first events of the sources are."""

@@ -8,19 +8,18 @@ every pass, and waits for no timer.
 """
 
 import asyncio
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Hashable, Iterable, Iterator
 from itertools import islice
 from typing import Final, TypeAlias, TypeVar
+
+from broker.tally import Tally
 
 T = TypeVar("T")
 Waiting: TypeAlias = "deque[tuple[int, asyncio.Future[None]]]"
 
 SLICE: Final = 128
 """Jobs or reports: about a millisecond."""
-LITTLE: Final = 1_000
-"""Whoever has had no more in this window and the one before says little, and does not wait."""
-WINDOW_S: Final = 1.0
 REST_S: Final = 0.001
 """After a slice, while somebody is about who says little."""
 
@@ -40,16 +39,13 @@ class Turns:
         self._resting: dict[Hashable, Waiting] = {}
         self._left = SLICE
         self._is_armed = False
-        self._used = Counter[Hashable]()
-        self._used_before = Counter[Hashable]()
-        self._modest: set[Hashable] = set()
-        self._window_s = 0.0
+        self._tally = Tally()
 
     async def take(self, source: Hashable, size: int) -> None:
         """Return when it is the turn of this source to work so many jobs or reports."""
         loop = asyncio.get_running_loop()
-        if self._note(source, size, loop.time()):
-            return
+        if self._tally.note(source, size, loop.time()):
+            return  # who says little does not wait
         if not self._waiting and self._left > 0 and source not in self._resting:
             self._spend(source, size, deque())
             return
@@ -59,26 +55,10 @@ class Turns:
         self._arm()
         await turn
 
-    def _note(self, source: Hashable, size: int, now_s: float) -> bool:
-        """Whether the source says little."""
-        if now_s - self._window_s >= WINDOW_S:
-            is_next = now_s - self._window_s < 2 * WINDOW_S
-            self._used_before = self._used if is_next else Counter()
-            self._used = Counter()
-            self._modest &= self._used_before.keys()
-            self._window_s = now_s
-        self._used[source] += size
-        is_modest = self._used[source] + self._used_before[source] <= LITTLE
-        if is_modest:
-            self._modest.add(source)
-        else:
-            self._modest.discard(source)
-        return is_modest
-
     def _spend(self, source: Hashable, size: int, waiting: Waiting) -> None:
         """The source works so much now; `waiting` is what it has besides."""
         self._left -= size
-        if self._modest:
+        if self._tally.is_anybody_modest():
             self._resting[source] = waiting
             asyncio.get_running_loop().call_later(REST_S * max(1.0, size / SLICE), self._rested, source)
         elif waiting:

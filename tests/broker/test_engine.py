@@ -42,6 +42,7 @@ from broker.store.base import (
     SubmissionLookup,
 )
 from broker.store.sqlite import SqliteStore
+from broker.tally import LITTLE
 from simulator.replay import replay
 
 GROUP = GroupNo(1)
@@ -622,6 +623,18 @@ async def test_engine_takes_little_of_a_source_that_floods_while_others_have_som
     assert came <= 2  # one is worked, one is looked up
     assert max(map(len, batches[came:])) <= SHARE + 1
     assert sum(map(len, batches)) == 3_001
+
+
+async def test_engine_takes_whole_batches_of_two_bulk_loads_also_when_one_of_them_ends(tmp_path: Path) -> None:
+    turns, whole = Turns(), LimitSettings().batch_submissions
+    async with running(tmp_path / "mesh.db") as (engine, _):
+        engine.record(turns)
+        jobs = [submission(engine, number) for number in range(10 * whole)]
+        short = 2 * whole + 20  # said much, and 20 of it are alone in its last batch
+        assert short > LITTLE
+        loads = engine.submit(GROUP, jobs[:short], "short"), engine.submit(GROUP, jobs[short:], "long")
+        await asyncio.gather(*loads)
+    assert [len(events) for events in turns.events if events] == [whole] * 10
 
 
 async def test_engine_takes_whole_batches_of_a_source_that_is_alone(tmp_path: Path) -> None:

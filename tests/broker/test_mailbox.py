@@ -192,14 +192,16 @@ def test_mailbox_gives_what_did_not_fit_before_smaller_events_of_the_same_source
     assert box.taken(events_max=100, bytes_max=1_000) == [64, 2]
 
 
-def test_mailbox_is_mixed_while_somebody_with_little_waits_beside_others() -> None:
-    box = Box(events_max=1_000)
+def test_mailbox_is_mixed_while_somebody_who_says_little_waits_with_little_beside_others() -> None:
+    box, modest = Box(events_max=1_000), {"good"}
     assert box.mailbox.offer(GROUP, [finished()] * 100, "flood")
-    assert not box.mailbox.is_mixed
-    assert box.mailbox.offer(GROUP, [finished()] * 100, "other flood")
-    assert not box.mailbox.is_mixed
-    assert box.mailbox.offer(GROUP, [finished()], "good")
-    assert box.mailbox.is_mixed
+    assert not box.mailbox.is_mixed(modest.__contains__)
+    assert box.mailbox.offer(GROUP, [finished()], "end of another flood")
+    assert not box.mailbox.is_mixed(modest.__contains__)
+    assert box.mailbox.offer(GROUP, [finished()] * 65, "good")
+    assert not box.mailbox.is_mixed(modest.__contains__)
+    assert len(box.mailbox.take(8, 1_000, 2)) == 5
+    assert box.mailbox.is_mixed(modest.__contains__)
 
 
 @pytest.mark.parametrize("bytes_max", [1, 25, 60])

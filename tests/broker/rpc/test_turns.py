@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Self
 
-from broker.rpc.turns import LITTLE, SLICE, Turns, slices
+from broker.rpc.turns import SLICE, Turns, slices
+from broker.tally import LITTLE
 
 
 class Work:
