@@ -3,7 +3,8 @@
 A Hello costs a step and its part of a commit, and after a start of the broker, or a cut of the network, thousands come
 at once. Whoever comes too early waits for its turn on the stream that stands already. To send it away would cost both
 sides a connection more, and what it came back to would be a race again. Only who would wait too long is sent away, each
-with a time that is later than that of the one before: they come back in a line, and not all at once.
+with a time that is later than that of the one before: they come back in a line, and not all at once. An agent that is
+live and is to say Hello again is asked for it when its turn comes.
 """
 
 import time
@@ -24,9 +25,6 @@ class Turn(NamedTuple):
     is_booked: bool
 
 
-NOW: Final = Turn(0.0, is_booked=True)
-
-
 class Admission:
     """Lets in `per_s` a second. Nobody waits longer than `wait_s`."""
 
@@ -36,17 +34,13 @@ class Admission:
         self._taken_s = 0.0  # all turns until then are taken
         self._later_s = 0.0  # when the last one that was sent away is to come again
 
-    def admits(self) -> bool:
-        """Whether one more may come now: not while others wait."""
-        return self._due_s() <= 0 and self.turn() is NOW
-
     def turn(self) -> Turn:
         """The next one. It is taken then, also if whoever asked does not wait for it in the end."""
         due_s = self._due_s()
         if due_s > self._wait_s:
             return Turn(self._put_off_s(), is_booked=False)
         self._taken_s += self._gap_s
-        return Turn(due_s, is_booked=True) if due_s > 0 else NOW
+        return Turn(max(due_s, 0.0), is_booked=True)
 
     def _due_s(self) -> float:
         """In how many seconds the next one may come."""

@@ -3,7 +3,9 @@
 The agent's lease rests on its heartbeats, so nothing holds up their reading for longer than the time between two of
 them: neither the store, nor a full mailbox, nor an agent that does not read its answers. What is in the way is dropped
 then, which loses nothing, because the agent keeps what is not acknowledged; `Resync` asks for it as soon as the store
-and the agent take part again. An agent that makes no room for its answers for a whole lease is cut off.
+and the agent take part again, and it is the agent's turn: thousands may have missed something. The Hello that was asked
+for is always taken in, because the agent says no other before it is answered. An agent that makes no room for its
+answers for a whole lease is cut off.
 
 A stream that ends says nothing (finding 5): only Goodbye is a clean leave, and it is never dropped.
 """
@@ -58,8 +60,9 @@ class Intake:
         self._stuck: Stuck = frozenset()
         self._patience_s = engine.policy.heartbeat_us / SECOND_US
         self._lease_s = engine.policy.lease_us / SECOND_US
-        self._asked = 0
+        self._is_asked = False
         self._missed = ""
+        self._turn: asyncio.TimerHandle | None = None  # when Hello is asked for
         self._full_since_s = 0.0
 
     async def read(self, first: agent_pb.AgentFrame, requests: Frames) -> None:
@@ -69,36 +72,56 @@ class Intake:
         """
         self._session.traffic.received += 1
         self._answer_heartbeat(first)
+        await self._engine.control(self._group, self._frames.hello(first.hello))
         await self._deliver(first)
         if self._take_goodbye(first):
             return
-        async for frame in requests:
-            self._session.traffic.received += 1
-            self._engine.heard(self._group, self._session.agent, self._session.session)
-            self._answer_heartbeat(frame)
-            await self._take(frame)
-            if self._take_goodbye(frame):
-                return
+        try:
+            async for frame in requests:
+                self._session.traffic.received += 1
+                self._engine.heard(self._group, self._session.agent, self._session.session)
+                self._answer_heartbeat(frame)
+                await self._take(frame)
+                if self._take_goodbye(frame):
+                    return
+        finally:
+            if self._turn is not None:
+                self._turn.cancel()
 
     async def _take(self, frame: agent_pb.AgentFrame) -> None:
-        is_hello = frame.HasField("hello")
-        if is_hello:
-            self._check_asked()
+        if frame.HasField("hello"):
+            self._take_asked(frame.hello)
         if self._is_blocked():
             self._miss(frame)
-        elif self._missed and not is_hello:
-            self._asked += 1
-            self._session.resync(self._missed)
-            self._missed = ""
-        elif is_hello and not self._admission.admits():
-            self._missed = "more agents said Hello at once than allowed"
-        elif _says_more_than_heartbeat(frame):
-            self._missed = ""
+            return
+        if self._missed and self._turn is None:
+            self._ask_in_turn()
+        if _says_more_than_hello(frame):
             try:
                 async with asyncio.timeout(self._patience_s):
                     await self._deliver(frame)
             except TimeoutError:
                 self._miss(frame)
+
+    def _ask_in_turn(self) -> None:
+        """Ask for Hello when it can be let in. Until then what the agent says counts as always."""
+        turn = self._admission.turn()
+        ask = self._ask if turn.is_booked else self._ask_in_turn
+        self._turn = asyncio.get_running_loop().call_later(turn.in_s, ask)
+
+    def _ask(self) -> None:
+        self._turn = None
+        if self._session.has_room and not self._engine.is_stalled:  # else a later frame takes another turn
+            self._is_asked = True
+            self._session.resync(self._missed)
+            self._missed = ""
+
+    def _take_asked(self, hello: agent_pb.Hello) -> None:
+        """In the queue also while the store is away: one for each turn, and dropped it would never be answered."""
+        if not self._is_asked:
+            raise MalformedError("Hello is said once on a stream, and again only when `resync` asks for it")
+        self._is_asked = False
+        self._engine.post(self._group, self._frames.hello(hello))
 
     def _is_blocked(self) -> bool:
         """Whether nothing can be taken in now, without waiting. Ends the session if that is the agent's own doing."""
@@ -112,13 +135,11 @@ class Intake:
         return True
 
     def _miss(self, frame: agent_pb.AgentFrame) -> None:
-        if _says_more_than_heartbeat(frame):
+        if _says_more_than_hello(frame) and not self._is_asked:  # else the Hello to come says it
             self._missed = "the store was away" if self._engine.is_stalled else "the broker had no room"
 
     async def _deliver(self, frame: agent_pb.AgentFrame) -> None:
-        """All that a frame says, to the engine: a slice at a time, so that one frame overshoots no bound by much."""
-        if frame.HasField("hello"):
-            await self._engine.control(self._group, self._frames.hello(frame.hello))
+        """What a frame says beside Hello, to the engine: a slice at a time, so that one overshoots no bound by much."""
         await self._turns.take(self._session.session, _reports_in(frame))
         events = self._frames.events(frame)
         size = frame.ByteSize() if events else 0
@@ -136,11 +157,6 @@ class Intake:
         except BaseException:
             leave()
             raise
-
-    def _check_asked(self) -> None:
-        if not self._asked:
-            raise MalformedError("Hello is said once on a stream, and again only when `resync` asks for it")
-        self._asked -= 1
 
     def _answer_heartbeat(self, frame: agent_pb.AgentFrame) -> None:
         if frame.HasField("heartbeat"):
@@ -167,5 +183,5 @@ def _reports_in(frame: agent_pb.AgentFrame) -> int:
     return len(frame.accepted.job_keys) + len(frame.started.job_keys) + len(frame.progress) + len(frame.outcomes)
 
 
-def _says_more_than_heartbeat(frame: agent_pb.AgentFrame) -> bool:
-    return len(frame.ListFields()) > frame.HasField("heartbeat")
+def _says_more_than_hello(frame: agent_pb.AgentFrame) -> bool:
+    return len(frame.ListFields()) > frame.HasField("heartbeat") + frame.HasField("hello")

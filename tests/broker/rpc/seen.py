@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
+
+import pytest
 
 from broker.app import Broker
 from broker.dispatch.model import AgentNo, GroupNo, Link
+from broker.store.base import CommitOutcome, CommitRequest, CommitStatus
 from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import job_service_pb2 as job_service_pb
 from tests.broker.running import (
@@ -45,6 +48,30 @@ class Notices:
             while not holds():
                 self._changed.clear()
                 await self._changed.wait()
+
+
+class Stall:
+    """Lets every commit be rolled back until it is over: what a full disk does."""
+
+    def __init__(self, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._commit: Callable[[CommitRequest], Awaitable[CommitOutcome]] = broker.store.commit
+        self._is_over = False
+        self.refused = asyncio.Event()
+        monkeypatch.setattr(broker.store, "commit", self._refuse)
+
+    async def _refuse(self, request: CommitRequest) -> CommitOutcome:
+        if self._is_over:
+            return await self._commit(request)
+        self.refused.set()
+        return CommitOutcome(CommitStatus.ROLLED_BACK, why="database or disk is full", retry_after_s=0.01)
+
+    def begin(self) -> None:
+        """Once more."""
+        self._is_over = False
+        self.refused.clear()
+
+    def end(self) -> None:
+        self._is_over = True
 
 
 async def status_of(api: Api, agent: str) -> str:

@@ -27,11 +27,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def test_agents_are_admitted_at_their_rate_with_a_second_in_hand(clock: Clock) -> None:
     rate = Admission(2)
-    assert [rate.admits() for _ in range(3)] == [True, True, False]
-    clock.now_s += 0.5
-    assert [rate.admits() for _ in range(2)] == [True, False]
+    assert [rate.turn().in_s for _ in range(3)] == [0, 0, 0.5]
+    clock.now_s += 1.0
+    assert [rate.turn().in_s for _ in range(2)] == [0, 0.5]
     clock.now_s += 800.0
-    assert [rate.admits() for _ in range(3)] == [True, True, False]
+    assert [rate.turn().in_s for _ in range(3)] == [0, 0, 0.5]
 
 
 def test_agents_over_the_rate_are_let_in_in_the_order_in_which_they_came(clock: Clock) -> None:
@@ -41,16 +41,6 @@ def test_agents_over_the_rate_are_let_in_in_the_order_in_which_they_came(clock: 
     assert all(turn.is_booked for turn in turns)
     clock.now_s += 0.5
     assert rate.turn().in_s == 0.75, "after those that came before, and as soon as that"
-
-
-def test_agent_that_must_not_wait_is_not_let_in_before_those_that_do(clock: Clock) -> None:
-    rate = Admission(4)
-    for _ in range(5):
-        rate.turn()
-    clock.now_s += 0.25
-    assert not rate.admits()
-    clock.now_s += 0.25
-    assert rate.admits()
 
 
 def test_agents_that_would_wait_too_long_are_sent_away_each_with_a_later_time(clock: Clock) -> None:

@@ -15,7 +15,8 @@ import pytest
 from broker.app import Broker
 from broker.dispatch.messages import DrainCancelled, DrainRequested
 from broker.dispatch.model import AgentNo, DrainEnd, DrainThen, Link
-from broker.store.base import CommitOutcome, CommitRequest, CommitStatus
+from broker.rpc.admission import Admission, Turn
+from broker.store.base import CommitOutcome, CommitRequest
 from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as pb
 from protos.mesh.v1 import job_pb2
@@ -32,7 +33,7 @@ from tests.broker.rpc.peer import (
     succeeded,
     tasks_of,
 )
-from tests.broker.rpc.seen import GROUP, Notices, status_of, stored_agent, until_blocked
+from tests.broker.rpc.seen import GROUP, Notices, Stall, status_of, stored_agent, until_blocked
 from tests.broker.running import PARENT, WAIT_S, Api, api_of, channel_to, echo, raw_stream, settings_of
 
 # --- a well-behaved agent -------------------------------------------------------------------------------------------
@@ -341,25 +342,6 @@ async def test_agent_that_never_reads_costs_its_capacity_and_delays_nobody(
 # --- the store is away ----------------------------------------------------------------------------------------------
 
 
-class Stall:
-    """Lets every commit be rolled back until it is over: what a full disk does."""
-
-    def __init__(self, broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-        self._commit: Callable[[CommitRequest], Awaitable[CommitOutcome]] = broker.store.commit
-        self._is_over = False
-        self.refused = asyncio.Event()
-        monkeypatch.setattr(broker.store, "commit", self._refuse)
-
-    async def _refuse(self, request: CommitRequest) -> CommitOutcome:
-        if self._is_over:
-            return await self._commit(request)
-        self.refused.set()
-        return CommitOutcome(CommitStatus.ROLLED_BACK, why="database or disk is full", retry_after_s=0.01)
-
-    def end(self) -> None:
-        self._is_over = True
-
-
 async def test_agents_are_held_off_and_asked_again_when_the_store_takes_nothing(
     broker: Broker, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -440,25 +422,67 @@ async def test_hello_that_nobody_asked_for_ends_the_stream(broker: Broker) -> No
         )
 
 
-async def test_hello_again_is_held_to_the_rate_and_asked_for_once_more(
+async def miss(agent: Peer, broker: Broker, api: Api, stall: Stall) -> None:
+    """Let the broker drop something that the agent says, and be ready again."""
+    submitting = asyncio.create_task(api.submit_echo())
+    await stall.refused.wait()
+    await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1), outcomes=[succeeded((5, 1))]))
+    await agent.frame_with("heartbeat_ack")
+    stall.end()
+    await submitting
+
+
+async def test_hello_that_was_asked_for_is_taken_in_also_when_the_store_is_away_again(
     broker: Broker, api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    admitted = iter((False, True))  # the answers to two resyncs
-    monkeypatch.setattr("broker.rpc.intake.Admission.admits", lambda rate: next(admitted))
+    """The agent says it once: it waits for the answer before it says another."""
     async with agent_on(broker.mesh_address) as agent:
         stall = Stall(broker, monkeypatch)
+        await miss(agent, broker, api, stall)
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=2)))
+        assert (await agent.frame_with("resync")).resync.reason == "the store was away"
+        stall.begin()
         submitting = asyncio.create_task(api.submit_echo())
         await stall.refused.wait()
-        await agent.say(pb.AgentFrame(outcomes=[succeeded((5, 1))]))
-        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=1)))
-        await agent.frame_with("heartbeat_ack")
+        said = hello("a1")
+        said.heartbeat.seq = 3
+        await agent.say(said)
+        assert (await agent.frame_with("heartbeat_ack", "welcome", "resync")).heartbeat_ack.seq == 3
         stall.end()
         await submitting
-        for seq, why in ((2, "the store was away"), (3, "more agents said Hello at once than allowed")):
-            await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=seq)))
-            assert (await agent.frame_with("resync", "welcome")).resync.reason == why
-            await agent.say(hello("a1"))
-        assert (await agent.welcome()).session_id
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=4)))
+        assert (await agent.frame_with("welcome", "resync")).welcome.session_id
+        await agent.say(hello("a1"))
+        assert (await agent.ending())[1].endswith("only when `resync` asks for it")
+
+
+async def test_agent_is_heard_while_it_waits_to_be_asked_for_hello(
+    broker: Broker, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = iter((Turn(0.01, is_booked=False), Turn(3_600.0, is_booked=True)))
+    async with agent_on(broker.mesh_address) as agent:
+        stall = Stall(broker, monkeypatch)
+        await miss(agent, broker, api, stall)
+        monkeypatch.setattr(Admission, "turn", lambda rate: next(turns))
+        await agent.settled()
+        await agent.settled()
+        await agent.say(hello("a1"))
+        assert (await agent.ending())[1].endswith("only when `resync` asks for it")
+
+
+async def test_agent_for_whom_the_line_is_too_long_takes_another_turn_before_it_is_asked_for_hello(
+    broker: Broker, api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = iter((Turn(0.02, is_booked=False), Turn(0.01, is_booked=False), Turn(0.02, is_booked=True)))
+    async with agent_on(broker.mesh_address) as agent:
+        stall = Stall(broker, monkeypatch)
+        await miss(agent, broker, api, stall)
+        monkeypatch.setattr(Admission, "turn", lambda rate: next(turns))
+        await agent.say(pb.AgentFrame(heartbeat=pb.Heartbeat(seq=2)))
+        assert (await agent.frame_with("resync")).resync.reason == "the store was away"
+        assert not list(turns)
+        await agent.say(hello("a1"))
+        assert (await agent.frame_with("resync", "welcome")).welcome.session_id
 
 
 @pytest.mark.parametrize("name", ["outcomes", "rejected", "progress"])
