@@ -15,7 +15,7 @@ from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
-from broker.cli.exits import EXIT_CODES, EXIT_FAILED, EXIT_INTERRUPTED, CommandError
+from broker.cli.exits import EXIT_CODES, EXIT_INTERRUPTED, CommandError
 from broker.cli.output import choose
 from command_line import completion
 from command_line.program import run
@@ -87,7 +87,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; the interpreter must not try to flush it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_FAILED

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -62,3 +63,13 @@ def test_mesh_sim_ends_with_the_code_and_without_boxes() -> None:
     done = subprocess.run([program, "run", "--bogus"], capture_output=True, text=True, check=False)
     words = "mesh-sim: Unknown option: --bogus. Did you mean --jobs?\nTry: mesh-sim run --help\n"
     assert (done.returncode, done.stdout, done.stderr) == (2, "", words)
+
+
+@pytest.mark.parametrize("words", ["completion bash", "--help"])
+def test_program_whose_output_nobody_reads_ends_without_a_word(app: App, words: str) -> None:
+    program = Path(sys.executable).with_name(app.name[0])
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as nobody:
+        done = subprocess.run([program, *words.split()], stdout=nobody, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
