@@ -2,9 +2,9 @@
 
 The loop runs whatever is ready before it looks for anything new, so the work of somebody who has sent a great deal
 would stand in front of everybody else's frame, call and commit (promise P10). Here no more than about one slice of such
-work is begun in a pass of the loop. And while others are about who say little, a source rests after its slice for about
-as long as that took, so that the many small steps of a job of theirs do not meet one slice each. Whoever is alone has
-every pass, and waits for no timer.
+work is begun in a pass of the loop. And while others are about who say little, a source rests after a slice, in however
+many pieces it came, for about as long as that took, so that the many small steps of a job of theirs do not meet one
+slice each. Whoever is alone has every pass, and waits for no timer.
 """
 
 import asyncio
@@ -40,6 +40,8 @@ class Turns:
         self._left = SLICE
         self._is_armed = False
         self._tally = Tally()
+        self._begun: dict[Hashable, int] = {}  # what sources have worked of a slice, in this second
+        self._begun_s = 0.0
 
     async def take(self, source: Hashable, size: int) -> None:
         """Return when it is the turn of this source to work so many jobs or reports."""
@@ -58,12 +60,22 @@ class Turns:
     def _spend(self, source: Hashable, size: int, waiting: Waiting) -> None:
         """The source works so much now; `waiting` is what it has besides."""
         self._left -= size
-        if self._tally.is_anybody_modest():
+        if self._tally.is_anybody_modest() and (rest_s := self._rest_s(source, size)):
             self._resting[source] = waiting
-            asyncio.get_running_loop().call_later(REST_S * max(1.0, size / SLICE), self._rested, source)
+            asyncio.get_running_loop().call_later(rest_s, self._rested, source)
         elif waiting:
             self._waiting[source] = waiting  # behind the others
         self._arm()
+
+    def _rest_s(self, source: Hashable, size: int) -> float:
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._begun_s >= 1.0:
+            self._begun, self._begun_s = {}, now_s
+        worked = self._begun.pop(source, 0) + size
+        if worked >= SLICE:
+            return REST_S * worked / SLICE
+        self._begun[source] = worked
+        return 0.0
 
     def _rested(self, source: Hashable) -> None:
         waiting = self._resting.pop(source)

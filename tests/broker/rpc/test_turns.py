@@ -71,6 +71,15 @@ async def test_source_that_says_little_waits_for_nobody_and_a_flood_rests_meanwh
     assert max(passes) == 1
 
 
+async def test_source_of_many_small_pieces_rests_after_a_slice_of_them_and_not_after_each() -> None:
+    async with Work("flood") as work:
+        await work.begin("good", "good", 1)
+        slice_of = await work.passes([work.begin("flood", "small", 1) for _ in range(SLICE - 1)])
+        beyond = await work.passes([work.begin("flood", "small", 1) for _ in range(2)])
+    assert len(slice_of) <= 4
+    assert len(beyond) > 20  # nothing happens in most of them: it rests before the last one
+
+
 async def test_pass_of_the_loop_holds_one_slice_of_small_ones() -> None:
     async with Work(*"abcdefgh") as work:
         passes = await work.passes([work.begin(source, "small", SLICE // 4) for source in "abcdefgh"])
