@@ -1,7 +1,7 @@
 """How long an agent waits before it dials again: full jitter, so that a fleet never comes back in step.
 
 The first delay is uniform in [0, 0.1 s]; the range doubles with each failure up to 30 s and starts again after a
-session that came about and lasted. A broker says how long it waits for its agents after a start: from then on the range
+session that lasted a second. A broker says how long it waits for its agents after a start: from then on the range
 ends earlier, so that an agent with work in hand is back in time. A broker that answers and names a time knows who else
 comes: the range that grew while nobody answered is not added to that, but begins anew. Pure: the generator is passed
 in.
@@ -11,6 +11,9 @@ from typing import Protocol
 
 FIRST_S = 0.1
 CAP_S = 30.0
+STEADY_S = 1.0
+"""A broker whose sessions end sooner is no better than one that does not answer. Any longer, and the agents of one that
+dies every few seconds stay away for most of the time that it lives."""
 
 
 class Random(Protocol):
@@ -47,6 +50,11 @@ class Backoff:
             self._cap_s = max(self._first_s, min(cap_s, self._widest_s))
             self._range_s = min(self._range_s, self._cap_s)
 
+    def session_over(self, lasted_s: float) -> None:
+        """A session of so many seconds has ended: after one that lasted, begin again with the first range."""
+        if lasted_s >= STEADY_S:
+            self.reset()
+
     def reset(self) -> None:
-        """A session came about and lasted: begin again with the first range."""
+        """Begin again with the first range."""
         self._range_s = self._first_s

@@ -66,8 +66,6 @@ SECOND_US: Final = 1_000_000
 TIMER_MIN_S: Final = 0.02
 """The timer may find a heartbeat due that a blocked write keeps from leaving: it must not spin meanwhile."""
 GOODBYE_WAIT_S: Final = 5.0
-STEADY_S: Final = 5.0
-"""A session that lived so long came about; a shorter one may have been ended by another process of this name."""
 CLOSE_WAIT_S: Final = 1.0
 STUCK_MAX: Final = 64
 """So many stuck runs are named in a heartbeat."""
@@ -275,8 +273,8 @@ class Agent:
 
     async def _pause(self, ending: _Ending) -> None:
         had_session = bool(self._live_since_s)
-        if had_session and self._loop.time() - self._live_since_s >= STEADY_S:
-            self._backoff.reset()
+        if had_session:
+            self._backoff.session_over(self._loop.time() - self._live_since_s)
         self._live_since_s = 0.0
         delay_s = self._backoff.next_delay_s(ending.retry_after_s)
         remedy = {"remedy": ending.remedy} if ending.remedy else {}

@@ -47,12 +47,14 @@ def test_backoff_spreads_more_and_more_if_the_peer_goes_on_to_name_the_same_time
     assert max(backoff.next_delay_s(1.0) for _ in range(12)) == pytest.approx(31.0)
 
 
-def test_backoff_begins_again_when_a_session_came_about() -> None:
+@pytest.mark.parametrize(("lasted_s", "next_s"), [(0.2, 30.0), (3.5, 0.1)])
+def test_backoff_begins_again_after_a_session_that_lasted(lasted_s: float, next_s: float) -> None:
+    """One of 3.5 s is what a broker leaves that is killed every five seconds and starts in one and a half."""
     backoff = Backoff(Fixed(1.0))
     for _ in range(10):
         backoff.next_delay_s()
-    backoff.reset()
-    assert backoff.next_delay_s() == pytest.approx(0.1)
+    backoff.session_over(lasted_s)
+    assert backoff.next_delay_s() == pytest.approx(next_s)
 
 
 @pytest.mark.parametrize(("first_s", "cap_s"), [(0.0, 1.0), (2.0, 1.0)])
