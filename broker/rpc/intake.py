@@ -32,6 +32,9 @@ from protos.mesh.v1 import agent_service_pb2 as agent_pb
 Frames = AsyncIterator[agent_pb.AgentFrame]
 STUCK_MAX: Final = 64
 """Of so many stuck attempts of an agent it is known which."""
+FUTILE: Final = 8
+"""A report that was refused is as dear as so many more: whoever floods those has long rests while others are about. A
+healthy agent has some once, when it comes back after others were given its work."""
 
 
 class Intake:
@@ -64,6 +67,7 @@ class Intake:
         self._missed = ""
         self._turn: asyncio.TimerHandle | None = None  # when Hello is asked for
         self._full_since_s = 0.0
+        self._futile = 0  # refused, and paid for
 
     async def read(self, first: agent_pb.AgentFrame, requests: Frames) -> None:
         """Take in the first frame, which holds Hello, and all that follows, until Goodbye or the end.
@@ -140,13 +144,18 @@ class Intake:
 
     async def _deliver(self, frame: agent_pb.AgentFrame) -> None:
         """What a frame says beside Hello, to the engine: a slice at a time, so that one overshoots no bound by much."""
-        await self._turns.take(self._session.session, _reports_in(frame))
+        await self._turns.take(self._session.session, _reports_in(frame) + self._price_of_futile())
         events = self._frames.events(frame)
         size = frame.ByteSize() if events else 0
         for start in range(0, len(events), self._jobs_max):
             await self._session.wait_for_room()
             part = events[start : start + self._jobs_max]
             await self._report(part, size * len(part) // len(events))
+
+    def _price_of_futile(self) -> int:
+        """What was refused since it was asked last, in reports."""
+        news, self._futile = self._session.futile - self._futile, self._session.futile
+        return FUTILE * news
 
     async def _report(self, events: Sequence[Event], size: int) -> None:
         """One slice, once the engine has taken enough of those before it: the queue is never long by one agent."""

@@ -94,6 +94,8 @@ class Session:
         self.agent = agent
         self.epoch = epoch
         self.is_rejected = False
+        self.futile = 0
+        """How many reports were refused, of attempts that the agent does not have (any more)."""
         self.ended = asyncio.Event()
         self.ending: tuple[grpc.StatusCode, str] | None = None
         self._jobs_max = frame_jobs_max
@@ -170,6 +172,11 @@ class Session:
         self._cancels.append(order)
         if order.reason == StopReason.SUPERSEDED:
             self.traffic.refused[NOT_LATEST] += 1
+            self.futile += 1
+
+    def _refuse(self, order: RefuseOutcome) -> None:
+        self._refused.append(order)
+        self.futile += 1
 
     def _begin(self, order: WelcomeAgent) -> None:
         # What was ordered before this Hello was worked and has not left: the dispatcher has taken it back with it.
@@ -312,7 +319,7 @@ def _tell(frame_of: Callable[[Any], agent_pb.BrokerFrame]) -> Callable[[Session,
 # Not a table of each session: it would know the session that knows it, and only the collector could take them away.
 HANDLERS: Final[dict[type[Send], Callable[[Session, Any], None]]] = {
     AcceptOutcome: lambda session, order: session._accepted.append(order),
-    RefuseOutcome: lambda session, order: session._refused.append(order),
+    RefuseOutcome: Session._refuse,
     CancelAttempt: Session._cancel,
     WelcomeAgent: Session._begin,
     RejectAgent: Session._reject,

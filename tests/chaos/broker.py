@@ -51,7 +51,7 @@ async def sigkill(trial: Trial, *, program: Sequence[str] = BROKER, kills: int =
     ran = Ran(f"{SEEDED_RATE:g} jobs/s, 4 agents", fired=len(broker.kills.in_flight)).judged(findings)
     ran.recovery_ms = [SECOND_MS * ready_s for ready_s in broker.kills.ready_s]
     ran.violations += too_late("ready", ran.recovery_ms, READY_MS if trial.is_full else NO_HURRY_MS)
-    ran.figures["in_flight_max"] = max(broker.kills.in_flight)
+    ran.figures["in_flight_max"] = max(broker.kills.in_flight, default=0)
     return ran
 
 

@@ -66,6 +66,9 @@ def unguarded(guard: str, run: Callable[..., Awaitable[Ran]], finds: str, *, is_
     return Control(guard, partial(run, program=without(guard)), finds, is_in_suite=False, is_short=is_short)
 
 
+CAUGHT: Final = "caught, "
+
+
 def each(*controls: Control) -> Control:
     """All of them in one, which is caught only if every single one is."""
 
@@ -76,9 +79,9 @@ def each(*controls: Control) -> Control:
             one = await play(control.run, seed=trial.seed, is_full=is_full, timeout_s=CONTROL_S)
             found = [text for text in one.violations if control.finds in text]
             if not found:
-                return Ran("")
-            ran.violations.append(f"{control.name}: {found[0]}")
+                return Ran("", violations=[f"{control.name}: not caught: {one.violations[:3]}"])
+            ran.violations.append(f"{CAUGHT}{control.name}: {found[0]}")
         return ran
 
     names = ", ".join(control.name.removeprefix("defect ") for control in controls)
-    return Control(f"defects {names}", run, is_in_suite=all(control.is_in_suite for control in controls))
+    return Control(f"defects {names}", run, CAUGHT, is_in_suite=all(control.is_in_suite for control in controls))

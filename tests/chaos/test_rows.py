@@ -163,6 +163,7 @@ async def test_controls_together_are_caught_only_if_each_is_found_for_what_it_is
     results = [await row_result(row, seed=1, is_full=False, say=quiet) for row in rows]
 
     assert [result["control"]["caught"] for result in results] == [True, False]
+    assert results[1]["control"]["how"] == ["tame: not caught: []"]
 
 
 async def test_run_that_takes_too_long_is_a_violation() -> None:
