@@ -25,16 +25,13 @@ from broker.rpc.admission import Admission
 from broker.rpc.agent_convert import AgentFrames, attempts_of
 from broker.rpc.room import Room
 from broker.rpc.sessions import Session
-from broker.rpc.turns import Turns
+from broker.rpc.turns import FUTILE, Turns
 from broker.settings import LimitSettings
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 
 Frames = AsyncIterator[agent_pb.AgentFrame]
 STUCK_MAX: Final = 64
 """Of so many stuck attempts of an agent it is known which."""
-FUTILE: Final = 8
-"""A report that was refused is as dear as so many more: whoever floods those has long rests while others are about. A
-healthy agent has some once, when it comes back after others were given its work."""
 
 
 class Intake:

@@ -47,7 +47,7 @@ from broker.rpc.job_query import JobFilters, continued, token_of
 from broker.rpc.pages import PAGE_SIZE_DEFAULT
 from broker.rpc.room import Room
 from broker.rpc.status import InvalidMessageError, error_of, status_of
-from broker.rpc.turns import Turns, slices
+from broker.rpc.turns import FUTILE, Turns, slices
 from broker.rpc.watch import JobFeed, Watcher
 from broker.settings import Settings
 from broker.store.base import JobRecord, Store, SubmissionLookup
@@ -237,8 +237,10 @@ class JobService(job_service_pb2_grpc.JobServiceServicer):
         else:
             replies = await self._engine.submit(group, good, source) if good else []
         reply_of, earlier = iter(replies), list[tuple[pb.SubmitResult, JobKey]]()
+        dear = FUTILE * sum(type(reply) is RequestRefused for reply in replies)
         for answered in slices(zip(request.jobs, events, strict=True)):
-            await self._turns.take(source, len(answered))
+            await self._turns.take(source, len(answered) + dear)
+            dear = 0
             earlier += self._put_results(group, answered, reply_of, results)
         if earlier:
             await self._name_earlier(earlier)

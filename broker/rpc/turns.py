@@ -4,7 +4,8 @@ The loop runs whatever is ready before it looks for anything new, so the work of
 would stand in front of everybody else's frame, call and commit (promise P10). Here no more than about one slice of such
 work is begun in a pass of the loop. And while others are about who say little, a source rests after a slice, in however
 many pieces it came, for about as long as that took, so that the many small steps of a job of theirs do not meet one
-slice each. Whoever is alone has every pass, and waits for no timer.
+slice each; what was refused counts several times, because it was of use to nobody. Whoever is alone has every pass, and
+waits for no timer.
 """
 
 import asyncio
@@ -22,6 +23,9 @@ SLICE: Final = 128
 """Jobs or reports: about a millisecond."""
 REST_S: Final = 0.001
 """After a slice, while somebody is about who says little."""
+FUTILE: Final = 8
+"""What was refused is as dear as so many more: whoever floods with that has long rests while others are about. The
+healthy have little of it: an agent when it comes back after others were given its work, a submitter before it waits."""
 
 
 def slices(items: Iterable[T]) -> Iterator[list[T]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Hashable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ import pytest_asyncio
 import structlog
 
 from broker.app import Broker
+from broker.rpc.turns import Turns
 from tests.broker.running import Api, api_of, settings_of
 
 
@@ -24,6 +25,18 @@ async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
 async def api(broker: Broker) -> AsyncIterator[Api]:
     async with api_of(broker) as client:
         yield client
+
+
+@pytest.fixture
+def prices(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """What each turn of a source costs it, in jobs or reports; nobody waits for one."""
+    asked: list[int] = []
+
+    async def take(turns: Turns, source: Hashable, size: int) -> None:
+        asked.append(size)
+
+    monkeypatch.setattr(Turns, "take", take)
+    return asked
 
 
 @pytest.fixture

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from pathlib import Path
 
 import pytest
 
 from broker.app import Broker
 from broker.dispatch.model import JobKey, JobState
-from broker.rpc.intake import FUTILE
-from broker.rpc.turns import Turns
+from broker.rpc.turns import FUTILE
 from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as pb
 from tests.broker.rpc.peer import (
@@ -50,15 +48,9 @@ async def test_outcome_of_no_job_is_refused(broker: Broker, job_key: int) -> Non
         assert [(one.job_key, one.reason) for one in answer.outcomes_refused] == [(job_key, "final")]
 
 
-async def test_report_of_an_attempt_that_is_not_the_agents_is_dear_to_its_source_alone(
-    broker: Broker, api: Api, monkeypatch: pytest.MonkeyPatch
+async def test_report_of_an_attempt_that_is_not_the_agents_is_dear_to_its_source(
+    broker: Broker, api: Api, prices: list[int]
 ) -> None:
-    prices: list[int] = []
-
-    async def take(turns: Turns, source: Hashable, size: int) -> None:
-        prices.append(size)
-
-    monkeypatch.setattr(Turns, "take", take)
     async with agent_on(broker.mesh_address) as agent:
         await api.submit_echo()
         (assign,) = await agent.assigned(1)

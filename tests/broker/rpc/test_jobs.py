@@ -20,6 +20,7 @@ from broker.control.directory import Target
 from broker.dispatch.model import GroupNo, JobKey
 from broker.errors import StoreBusyError
 from broker.rpc.jobs import STREAM_BATCHES_MAX
+from broker.rpc.turns import FUTILE
 from protos.mesh.v1 import admin_service_pb2 as admin_pb
 from protos.mesh.v1 import agent_service_pb2 as agent_pb
 from protos.mesh.v1 import job_pb2
@@ -192,6 +193,12 @@ async def test_full_queue_of_a_group_refuses_only_what_does_not_fit(tmp_path: Pa
         assert (refusal.code, refusal.reason) == (EXHAUSTED, "QUEUE_FULL")
         assert "RetryInfo" in refusal.kinds
         assert await stored(broker) == 3
+
+
+async def test_job_that_a_full_queue_refuses_is_dear_to_its_source(tmp_path: Path, prices: list[int]) -> None:
+    async with Broker(settings_of(tmp_path, dispatch={"queue_jobs_max": 3})) as broker, api_of(broker) as api:
+        await api.submit_echo(5)
+    assert prices == [5, 5 + 2 * FUTILE]
 
 
 async def test_message_over_four_mebibytes_is_refused_and_nothing_is_stored(broker: Broker, api: Api) -> None:
