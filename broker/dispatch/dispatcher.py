@@ -132,7 +132,7 @@ class Dispatcher:
     def next_deadline_us(self) -> int | None:
         """When `TimerFired` is wanted next, at the latest; the time of the last step if more is due already."""
         ledger = self.ledger
-        if ledger.is_unfinished:
+        if ledger.is_unfinished or ledger.unsettled:  # the latter after a start only
             return ledger.now_us
         due_us = ledger.deadlines.next_us(ledger.now_us)
         if ledger.lazy:

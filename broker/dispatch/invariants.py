@@ -287,7 +287,7 @@ def _drained(ledger: Ledger) -> Iterator[str]:
     """13: a drain ends: past its deadline whatever is still held is stopping, away, or given up as stuck."""
     for agent in ledger.agents.values():
         is_over = agent.admin is Admin.DRAINING and agent.drain_then is not DrainThen.FINISH and not agent.admin_due_us
-        if agent.admin is Admin.DRAINING and not agent.held:
+        if agent.admin is Admin.DRAINING and not agent.held and agent.no not in ledger.unsettled:
             yield f"agent {agent.no} drains and holds nothing"
         for job in agent.live.values() if is_over else ():
             if job.phase in {Phase.SENT, Phase.ACCEPTED} or not job.stop_reason:

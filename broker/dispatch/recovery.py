@@ -114,7 +114,10 @@ def _job_of(ledger: Ledger, row: JobRow, policies: Mapping[int, OperationPolicy]
 
 
 def seal(dispatcher: Dispatcher) -> None:
-    """All jobs are in: arm the agents that hold some. The dispatcher may step from here on."""
+    """All jobs are in: arm the agents that hold some. The dispatcher may step from here on.
+
+    It wants to at once if operators want something of an agent, which may hold nothing any more.
+    """
     ledger = dispatcher.ledger
     if len(ledger.queue.by_no) > ledger.policy.label_sets_max:
         ledger.queue.forget_unused_sets()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from broker.dispatch.model import Link
+from broker.dispatch.invariants import check
+from broker.dispatch.model import Admin, Link
 from broker.dispatch.rows import JobRow
 from tests.broker.dispatch.bench import GroupBench
 
@@ -72,6 +73,17 @@ def test_cancel_that_was_asked_for_is_remembered(group: GroupBench) -> None:
 def test_run_that_was_to_stop_at_its_deadline_is_stopped_again(group: GroupBench) -> None:
     group.agents("a").submit("j1", run_timeout_s=10).start("j1").advance(11).restart().connect("a", held=["j1"])
     assert group.sends == ["a: cancel j1#1, run_timeout, grace 10 s", "a: welcome keep"]
+
+
+def test_drain_that_waited_only_for_a_slot_is_complete_after_a_restart(group: GroupBench) -> None:
+    """The slot was that of an attempt which went to another agent: with the streams nobody knows of it any more."""
+    group.agents("a", "b").submit("j1").advance(5).drain("a")
+    assert (group.agent("a").admin, group.detached) == (Admin.DRAINING, {"a": ["j1#1"]})
+    group.restart()
+    assert not check(group.dispatcher)
+    group.advance(0)
+    assert (group.agent("a").admin, group.agent("a").link) == (Admin.ENABLED, Link.STOPPED)
+    assert group.stored.agents[group.agent("a").no].admin == Admin.ENABLED
 
 
 def test_attempt_that_was_taken_away_is_adoptable_still(group: GroupBench) -> None:
