@@ -52,9 +52,9 @@ class Load:
             self._is_over = True
 
     async def until_acknowledged(self, more: int) -> None:
-        """Wait until so many more jobs are acknowledged than now. Raises TimeoutError."""
+        """Wait until so many more jobs are acknowledged than now. Raises TimeoutError a minute after they were due."""
         goal = len(self.acknowledged) + max(1, more)
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(ANSWER_S + more / self._rate):
             while len(self.acknowledged) < goal:
                 self._moved.clear()
                 await self._moved.wait()
