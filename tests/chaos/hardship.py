@@ -72,10 +72,11 @@ async def out_of_descriptors(trial: Trial, *, program: Sequence[str] = BROKER) -
             for _ in range(rounds):
                 await load.until_acknowledged(RATE // 2)
                 with course.during("stall", "a1"), no_more_descriptors(poor.pid):
+                    failed = _ended(course, "fail")  # the last one may fail before its submission is answered
                     await course.submit_specs([JobSpec("chaos.apart") for _ in range(SLOTS)])
-                    await _ends(course, "fail", "a1 cannot start a process")
+                    await _ends(course, "fail", failed, "a1 cannot start a process")
                     await load.until_acknowledged(RATE // 2)
-                await _ends(course, "ok", "a1 works again")
+                await _ends(course, "ok", _ended(course, "ok"), "a1 works again")
                 await load.until_acknowledged(RATE)
         findings = await course.judge()
     failures = sum(job.failures for job in course.jobs)
@@ -85,16 +86,16 @@ async def out_of_descriptors(trial: Trial, *, program: Sequence[str] = BROKER) -
     return ran
 
 
-async def _ends(course: Course, phase: str, what: str) -> None:
-    """Return when another run of a1 has ended so."""
+def _ended(course: Course, phase: str) -> int:
+    """How many runs of a1 have ended so."""
+    return sum((one.process, one.op, one.phase) == ("a1", "run", phase) for one in course.entries())
 
-    def number() -> int:
-        return sum((one.process, one.op, one.phase) == ("a1", "run", phase) for one in course.entries())
 
-    before = number()
+async def _ends(course: Course, phase: str, before: int, what: str) -> None:
+    """Return when more runs of a1 than before have ended so."""
 
     async def is_more() -> bool:
-        return number() > before
+        return _ended(course, phase) > before
 
     await until(is_more, what)
 
