@@ -50,7 +50,7 @@ async def sigkill(trial: Trial, *, program: Sequence[str] = BROKER, kills: int =
     findings = await broker.run()
     ran = Ran(f"{SEEDED_RATE:g} jobs/s, 4 agents", fired=len(broker.kills.in_flight)).judged(findings)
     ran.recovery_ms = [SECOND_MS * ready_s for ready_s in broker.kills.ready_s]
-    ran.violations += too_late("ready", ran.recovery_ms, READY_MS if trial.is_full else NO_HURRY_MS)
+    _judge_ready(trial, ran, kills)
     ran.figures["in_flight_max"] = max(broker.kills.in_flight, default=0)
     return ran
 
@@ -67,6 +67,8 @@ KILL_EVERY_S: Final = 5.0
 BREATH_S: Final = 2.0
 """However long a start takes, some work is done between two kills."""
 DRAINED_WITHIN_S: Final = 120.0
+RATE_KEPT: Final = 0.95
+"""The part of the stated load that must have been acknowledged, or the kills fired under another one."""
 
 
 async def sigkill_often(trial: Trial, *, program: Sequence[str] = BROKER) -> Ran:
@@ -91,9 +93,18 @@ async def sigkill_often(trial: Trial, *, program: Sequence[str] = BROKER) -> Ran
                 await fleet.stop(DRAINED_WITHIN_S)
         findings = await course.judge()
     ran.judged(findings)
-    ran.violations += too_late("ready", ran.recovery_ms, READY_MS if trial.is_full else NO_HURRY_MS)
+    _judge_ready(trial, ran, kills)
+    if ran.figures["acknowledged_per_s"] < RATE_KEPT * rate:
+        ran.violations.append(f"only {ran.figures['acknowledged_per_s']:.0f} jobs/s were acknowledged")
     ran.figures |= {"acknowledged": findings.acknowledged, "stale_refused": findings.stale_refused}
     return ran
+
+
+def _judge_ready(trial: Trial, ran: Ran, kills: int) -> None:
+    """After each of the kills, all of which hit work in the full form."""
+    ran.wanted = kills if trial.is_full else 1
+    ran.violations += too_late("ready", ran.recovery_ms, READY_MS if trial.is_full else NO_HURRY_MS, share=1.0)
+    ran.figures["ready_max_ms"] = max(ran.recovery_ms, default=0.0)
 
 
 @asynccontextmanager
@@ -301,7 +312,7 @@ async def restart(trial: Trial, *, program: Sequence[str] = BROKER, held_s: floa
                 ran.violations += [f"the broker ended with {code}"] if code else []
             await load.until_acknowledged(RATE)
         findings = await course.judge(DRAINED_WITHIN_S)
-    ran.fired = sum(fault.in_flight > 0 for fault in findings.faults)
+    ran.fired, ran.wanted = sum(fault.in_flight > 0 for fault in findings.faults), len(findings.faults)
     return ran.judged(findings)
 
 

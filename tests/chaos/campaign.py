@@ -45,8 +45,9 @@ def has_broken_off(ran: Ran) -> bool:
     return any(text.startswith(BROKE_OFF) for text in ran.violations)
 
 
-def _never_fired(ran: Ran) -> Ran:
-    return replace(ran, violations=[*ran.violations, NEVER_FIRED])
+def _hit_too_little(ran: Ran) -> Ran:
+    text = f"the fault fired {ran.fired} times, wanted are {ran.wanted}" if ran.fired else NEVER_FIRED
+    return replace(ran, violations=[*ran.violations, text])
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
@@ -77,7 +78,7 @@ async def row_result(row: Row, *, seed: int, is_full: bool, say: Callable[[str],
         for number in range(row.runs if is_full else 1):
             ran = await play(row.run, seed=seed + number, is_full=is_full, timeout_s=row.timeout_s)
             say(f"{row.id} seed {seed + number}: fired {ran.fired}, violations {len(ran.violations)}")
-            runs.append(ran if ran.fired or has_broken_off(ran) else _never_fired(ran))
+            runs.append(ran if ran.fired >= ran.wanted or has_broken_off(ran) else _hit_too_little(ran))
         if row.control and (is_full or row.control.is_in_suite):
             result["control"] = await _caught(row.control, row, seed, is_full)
     except RowError as error:

@@ -12,6 +12,8 @@ from tests.e2e.herd import RATE, Herd
 
 BACK_MAX_S: Final = 30.0
 AGENT_KIB_MAX: Final = 120.0
+LONG_S: Final = 2.0
+"""A return that takes longer must not keep submissions waiting."""
 ENDURANCE_S: Final = 300.0
 GROWTH_KIB_MAX: Final = 4_096.0
 """In five minutes, after the warm-up; the slope of an hour is the soak's (tests/chaos/test_endurance.py)."""
@@ -27,6 +29,8 @@ async def herd_returns(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
     ran.figures = {
         "half_again_s": figures.half_again_s,
         "falsely_dead": figures.falsely_dead,
+        "came_again": figures.came_again,
+        "acknowledged_returning": figures.acknowledged_returning,
         "broker_kib_per_agent": figures.kib_per_agent["broker"],
         "agent_kib_per_agent": figures.kib_per_agent["agent"],
         "p99_s": figures.p99_s,
@@ -34,8 +38,12 @@ async def herd_returns(trial: Trial, program: Sequence[str] = BROKER) -> Ran:
     }
     if figures.falsely_dead:
         ran.violations.append(f"{figures.falsely_dead} agents were taken for dead although they were back")
+    if figures.came_again:
+        ran.violations.append(f"{figures.came_again} agents came back twice")
     if not figures.acknowledged_meanwhile:
         ran.violations.append("no submission was acknowledged after the broker was back")
+    if figures.all_again_s > LONG_S and not figures.acknowledged_returning:
+        ran.violations.append("no submission was acknowledged while the agents came back")
     if trial.is_full and figures.all_again_s > BACK_MAX_S:
         ran.violations.append(f"all agents were back after {figures.all_again_s:.1f} s, not {BACK_MAX_S:g} s")
     if figures.kib_per_agent["broker"] > AGENT_KIB_MAX:

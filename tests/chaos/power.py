@@ -45,6 +45,10 @@ async def power_cut(trial: Trial) -> Ran:
     return await _cuts(trial, _judged, cuts=trial.of(2, 20), program=EAGER if trial.seed % 2 else BROKER)
 
 
+MOST: Final = 0.9
+"""In which part of the cuts the disk must have forgotten something."""
+
+
 async def _cuts(
     trial: Trial,
     judge: Callable[[Course, Ran], Awaitable[None]],
@@ -66,7 +70,7 @@ async def _cuts(
                 forgotten = [await _cut(course, disk, load, ran, prefix) for _ in range(cuts)]
                 await load.until_acknowledged(RATE // 2)
             await judge(course, ran)
-    ran.fired = sum(any(one) for one in forgotten)
+    ran.fired, ran.wanted = sum(any(one) for one in forgotten), int(MOST * cuts)
     ran.figures["sectors_forgotten"] = sum(one.sectors for one in forgotten)
     return ran
 
@@ -138,7 +142,7 @@ async def kill_at_sync(trial: Trial, *, program: Sequence[str] = EAGER) -> Ran:
             one.folder.mkdir()
             killed = _killed_at_each(one, program, numbers[at::meshes], ran, hits, is_first=at == 0)
             killing.create_task(killed, name=f"mesh-{at}")
-    ran.fired = hits.total()
+    ran.fired, ran.wanted = hits.total(), len(numbers)
     ran.figures |= {f"before_sync_of_{name}": count for name, count in sorted(hits.items())}
     return ran
 

@@ -53,6 +53,8 @@ class Ran:
     """From each injection (or its end) until the mesh did what it promises; one figure for each, in milliseconds."""
     figures: dict[str, float] = field(default_factory=dict)
     """What else was measured: name with its unit last, and the figure."""
+    wanted: int = 1
+    """How often the fault must have hit something, for the run to count."""
 
     def judged(self, findings: Findings) -> Ran:
         """The same with what the checker of histories found."""

@@ -55,3 +55,10 @@ def test_one_in_a_hundred_may_be_late() -> None:
         "begun 9 ms (p99 of 10) after the fault, promised are 5 ms"
     ]
     assert too_late("begun", [], 5.0) == []
+
+
+def test_nobody_may_be_late_where_each_is_promised() -> None:
+    assert too_late("ready", [5.0] * 200, 5.0, share=1) == []
+    assert too_late("ready", [1.0] * 199 + [9.0], 5.0, share=1) == [
+        "ready 9 ms (the slowest of 200) after the fault, promised are 5 ms"
+    ]

@@ -154,6 +154,15 @@ async def test_campaign_forgives_no_run_that_hit_nothing_when_others_did() -> No
     assert wrong(result, must_run=True) == [NEVER_FIRED]
 
 
+async def test_campaign_counts_no_run_whose_fault_hit_less_often_than_it_says() -> None:
+    async def run(trial: Trial) -> Ran:
+        return Ran("", fired=3, wanted=4)
+
+    result = await row_result(Row("a", "", run), seed=1, is_full=True, say=quiet)
+
+    assert wrong(result, must_run=True) == ["the fault fired 3 times, wanted are 4"]
+
+
 async def test_controls_together_are_caught_only_if_each_is_found_for_what_it_is() -> None:
     still = Control("still", breaks_off, finds="stands still")
     found = each(still, Control("known", bad, finds="lost"))

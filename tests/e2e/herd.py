@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from broker.dispatch.model import SECOND_US, DispatchPolicy
 from mesh_client import MeshClientError
 from tests.e2e.course import Course
 from tests.e2e.history import Findings
+from tests.e2e.load import Load
 from tests.e2e.page import rss_kib, told
 from tests.e2e.processes import BROKER_PROGRAM, Process, ProcessError
 from tests.e2e.stored import percentile, percentile_s
@@ -54,6 +56,8 @@ class Figures:
     half_again_s: float = 0.0
     all_again_s: float = 0.0
     falsely_dead: int = 0
+    came_again: int = 0
+    acknowledged_returning: int = 0
     acknowledged_meanwhile: int = 0
     p99_s: float = 0.0
     submit_p99_s: float = 0.0
@@ -88,7 +92,7 @@ class Herd:
                 await self._connect()
                 async with course.load(rate=RATE, run_s=None) as load:
                     await load.until_acknowledged(int(RATE))
-                    await self._restart()
+                    await self._restart(load)
                     before = len(load.acknowledged)
                     await self._watch()
                     figures.acknowledged_meanwhile = len(load.acknowledged) - before
@@ -98,6 +102,7 @@ class Herd:
             finally:
                 for fleet in self._fleets:
                     await fleet.kill()
+        figures.came_again = self._came_again()
         figures.p99_s = percentile_s(course.jobs, 0.99)
         figures.submit_p99_s = percentile(self._submit_s() or [0.0], 0.99)  # none was made while they came back
         return findings
@@ -114,19 +119,26 @@ class Herd:
         agents = self.figures.agents
         self.figures.kib_per_agent = {"broker": (full_kib - empty_kib) / agents, "agent": fleets_kib / agents}
 
-    async def _restart(self) -> None:
+    async def _restart(self, load: Load) -> None:
         mesh = self._course.mesh
         began_s = time.monotonic()
         with self._course.during("kill" if self._is_killed else "restart", "broker"):
             await (mesh.broker.kill() if self._is_killed else mesh.broker.stop())
             await mesh.start_broker()
-        ready_s, ready_at_s = time.monotonic(), time.time()
+        ready_s, ready_at_s, before = time.monotonic(), time.time(), len(load.acknowledged)
         self.figures.away_s = ready_s - began_s
         await self._until_active(self.figures.agents // 2)
         self.figures.half_again_s = time.monotonic() - ready_s
         await self._until_active(self.figures.agents)
         self.figures.all_again_s = time.monotonic() - ready_s
+        self.figures.acknowledged_returning = len(load.acknowledged) - before
         self._returning = ready_at_s, time.time()
+
+    def _came_again(self) -> int:
+        """Agents whose first session after the return did not last."""
+        entries = self._course.entries()
+        sessions = Counter(entry.key for entry in entries if entry.op == "session" and entry.t >= self._returning[0])
+        return sum(number > 1 for number in sessions.values())
 
     def _submit_s(self) -> list[float]:
         """How long each submission waited for its acknowledgement that was made while the agents came back."""
