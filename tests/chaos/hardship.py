@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -72,11 +73,9 @@ async def out_of_descriptors(trial: Trial, *, program: Sequence[str] = BROKER) -
             for _ in range(rounds):
                 await load.until_acknowledged(RATE // 2)
                 with course.during("stall", "a1"), no_more_descriptors(poor.pid):
-                    failed = _ended(course, "fail")  # the last one may fail before its submission is answered
-                    await course.submit_specs([JobSpec("chaos.apart") for _ in range(SLOTS)])
-                    await _ends(course, "fail", failed, "a1 cannot start a process")
+                    await _cannot_start(course)
                     await load.until_acknowledged(RATE // 2)
-                await _ends(course, "ok", _ended(course, "ok"), "a1 works again")
+                await _works_again(course)
                 await load.until_acknowledged(RATE)
         findings = await course.judge()
     failures = sum(job.failures for job in course.jobs)
@@ -91,13 +90,25 @@ def _ended(course: Course, phase: str) -> int:
     return sum((one.process, one.op, one.phase) == ("a1", "run", phase) for one in course.entries())
 
 
-async def _ends(course: Course, phase: str, before: int, what: str) -> None:
-    """Return when more runs of a1 than before have ended so."""
+async def _cannot_start(course: Course) -> None:
+    """Return when a1 could not start a process: what is free below its highest descriptor lets some through."""
+    before = _ended(course, "fail")
 
-    async def is_more() -> bool:
-        return _ended(course, phase) > before
+    async def has_failed() -> bool:
+        await course.submit_specs([JobSpec("chaos.apart") for _ in range(SLOTS)])
+        await asyncio.sleep(1.0)
+        return _ended(course, "fail") > before
 
-    await until(is_more, what)
+    await until(has_failed, "a1 cannot start a process")
+
+
+async def _works_again(course: Course) -> None:
+    before = _ended(course, "ok")
+
+    async def has_worked() -> bool:
+        return _ended(course, "ok") > before
+
+    await until(has_worked, "a1 works again")
 
 
 async def starved(trial: Trial, *, settings: Mapping[str, str] | None = None, share: float = SHARE) -> Ran:
