@@ -11,10 +11,12 @@ from statistics import linear_regression
 from typing import Final, NamedTuple
 
 from broker import series
+from broker.store.connection import CACHE_KIB
+from mesh_client import JobSpec
 from tests.e2e.course import Course, until
 from tests.e2e.history import Findings
 from tests.e2e.page import descriptors, rss_kib, told
-from tests.e2e.processes import BROKER_PROGRAM, Process
+from tests.e2e.processes import BROKER_PROGRAM, Process, store_file
 from tests.e2e.proxy import Proxy
 
 AGENTS: Final = 200
@@ -22,6 +24,9 @@ RATE: Final = 50.0
 RESETS_A_MINUTE: Final = 0.05 * AGENTS
 """5 % of the agents."""
 WARM_UP_S: Final = 60.0
+FILLED_BYTES: Final = 2 * 1_024 * CACHE_KIB
+"""Of the store: the part of it that is cached is full then, and more of it costs no memory."""
+FILLING: Final = JobSpec("echo", b"x" * 8_000)
 SAMPLE_S: Final = 5.0
 RECONNECTED_S: Final = 60.0
 DESCRIPTORS_MAX: Final = 10
@@ -37,7 +42,7 @@ class Sample(NamedTuple):
 
 
 class Endurance:
-    """One run of `seconds` after a warm-up, in `folder`, which must be empty."""
+    """One run of `seconds` after a warm-up, in `folder`, which must be empty. `is_filled`: its store is a large one."""
 
     def __init__(
         self,
@@ -47,7 +52,9 @@ class Endurance:
         seed: int,
         resets_a_minute: float = RESETS_A_MINUTE,
         program: Sequence[str] = BROKER_PROGRAM,
+        is_filled: bool = True,
     ) -> None:
+        self._is_filled = is_filled
         self._seconds = seconds
         self._pause_s = 60 / resets_a_minute
         self._folder = folder
@@ -64,6 +71,8 @@ class Endurance:
             ending.push_async_callback(fleet.kill)
             await fleet.start()
             await until(self._all_active, "all agents are active")
+            if self._is_filled:
+                await self._fill()
             async with course.load(rate=RATE, run_s=None):
                 await self._cut_off(proxy, min(WARM_UP_S, self._seconds), is_watched=False)
                 await self._cut_off(proxy, self._seconds, is_watched=True)
@@ -104,6 +113,13 @@ class Endurance:
         where = ["--broker", address, "--first", "0", "--agents", str(AGENTS)]
         return ["-m", "tests.e2e.fleet", str(self._course.agents_file), *where]
 
+    async def _fill(self) -> None:
+        """Jobs until the store is larger than what the broker keeps of it in memory: that grows up to a bound."""
+        file = store_file(self._course.mesh.data)
+        while file.stat().st_size < FILLED_BYTES:
+            await self._course.submit_specs([FILLING] * 100)
+        await self._course.quiet()
+
     async def _all_active(self) -> bool:
         return (await told(self._course.mesh, series.AGENTS)).get(("active",), 0) == AGENTS
 
@@ -115,7 +131,7 @@ class Endurance:
             if is_watched and now_s >= watch_s:
                 self._watch()
                 watch_s = now_s + SAMPLE_S
-            with self._course.during("stall", "broker"):
+            with self._course.during("reset", "broker"):
                 self.resets += proxy.reset(1, self._course.generator)
             await asyncio.sleep(self._pause_s)
 

@@ -59,6 +59,7 @@ async def agents_come_and_go(trial: Trial, program: Sequence[str] = BROKER) -> R
         seed=trial.seed,
         resets_a_minute=trial.of(60, int(RESETS_A_MINUTE)),
         program=program,
+        is_filled=trial.is_full,
     )
     findings = await endurance.run()
     ran = Ran(endurance.load_text, fired=endurance.resets)

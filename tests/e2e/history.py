@@ -34,7 +34,11 @@ from tests.e2e.stored import SECOND_US, StoredAttempt, StoredJob
 BROKER: Final = "broker"
 EXCUSES: Final = frozenset({"kill", "freeze", "cut", "disable_now"})
 """What an agent may be run past for: its work starts elsewhere, and nobody is to blame."""
-FAULTS: Final = EXCUSES | {"stall", "restart"}
+RESET: Final = "reset"
+"""The connection of some agent is cut off: what it had not accepted yet starts elsewhere at once."""
+AT_ONCE_S: Final = 1.0
+"""What an agent has accepted waits for its return for longer than that."""
+FAULTS: Final = EXCUSES | {RESET, "stall", "restart"}
 CLOSES: Final = frozenset({"drain", "disable", "disable_now"})
 OPENS: Final = frozenset({"resume", "enable", "start"})
 NEVER_S: Final = float("inf")
@@ -276,10 +280,13 @@ class _Check:
 
     def _wasted(self) -> Iterator[str]:
         excuses = [fault for fault in self._faults if fault.op in EXCUSES]
+        resets = [fault for fault in self._faults if fault.op == RESET]
         for job in self._jobs:
             for attempt in job.attempts[:-1]:
                 key = attempt_key(job.job_key, attempt.number)
-                if key in self._begun and attempt.ending != "failed" and not _is_excused(attempt, excuses):
+                if key not in self._begun or attempt.ending == "failed":
+                    continue
+                if not _is_excused(attempt, excuses) and not _was_cut_off(attempt, resets):
                     yield key
 
     def _assigned(self) -> dict[str, int]:
@@ -327,3 +334,12 @@ def _is_excused(attempt: StoredAttempt, excuses: Iterable[Fault]) -> bool:
     assigned_s = attempt.assigned_us / SECOND_US - CLOCKS_S
     ended_s = attempt.ended_us / SECOND_US + CLOCKS_S if attempt.ended_us else NEVER_S
     return any(fault.key == attempt.agent and fault.t <= ended_s and assigned_s <= fault.until for fault in excuses)
+
+
+def _was_cut_off(attempt: StoredAttempt, resets: Iterable[Fault]) -> bool:
+    """Whether it was taken away as soon as a connection was cut off: what is accepted waits longer."""
+    assigned_s, ended_s = attempt.assigned_us / SECOND_US, attempt.ended_us / SECOND_US
+    return attempt.ending == "lost" and any(
+        assigned_s <= reset.until + CLOCKS_S and reset.t - CLOCKS_S <= ended_s <= reset.until + AT_ONCE_S
+        for reset in resets
+    )

@@ -82,6 +82,14 @@ def test_checker_accepts_a_second_run_when_the_first_agent_had_a_fault(op: str) 
     assert findings.faults == [Fault(op, "a1", 2.2, 2.2 + 0.1, in_flight=1)]
 
 
+def test_checker_accepts_a_second_run_when_a_connection_was_cut_off_before_the_first_was_accepted() -> None:
+    stopped = Entry(2.9, "a1", "run", attempt_key(JOB, 1), "info")
+
+    findings = check(sorted([*RERUN, stopped, *act("reset", "broker", at_s=2.8)]), [LOST_FIRST])
+
+    assert findings.wrong() == {}
+
+
 def test_checker_counts_outcomes_that_were_refused() -> None:
     late = [*ran(1, end=""), Entry(6.0, "a1", "run", attempt_key(JOB, 1), "ok"), *answered(1, at_s=7.0, answer="fail")]
     entries = sorted([*submitted("invoke", "ok"), *late, *SECOND, *act("freeze", "a1", at_s=2.2, phases=("invoke",))])
@@ -135,6 +143,7 @@ WRONG_HISTORIES: list[tuple[str, list[Entry], list[StoredJob]]] = [
     ("wasted", sorted([*RERUN, *act("kill", "a2", at_s=2.2)]), [LOST_FIRST]),
     ("wasted", sorted([*RERUN, *act("stall", "a1", at_s=2.2)]), [LOST_FIRST]),
     ("wasted", sorted([*RERUN, *act("drain", "a1", at_s=2.2)]), [LOST_FIRST]),
+    ("wasted", sorted([*RERUN, *act("reset", "broker", at_s=1.8)]), [LOST_FIRST]),
     ("wasted", sorted([*RERUN, *act("restart", "broker", at_s=2.2)]), [LOST_FIRST]),
 ]
 
