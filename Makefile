@@ -57,7 +57,7 @@ test-compiled: compile ## the tests of dispatcher, session, journal and simulato
 
 soak: $(STAMP) ## the tests that run for minutes to hours
 	@$(BIN)/python -m pytest -m soak --timeout 0 $(ARGS) || { \
-	  status=$$?; test $$status -ne 5 || echo 'soak: no test is marked `soak` yet, nothing ran' >&2; exit $$status; }
+	  status=$$?; test $$status -ne 5 || echo 'soak: nothing matched, nothing ran' >&2; exit $$status; }
 
 chaos: $(STAMP) ## faults against real processes, with controls that must be caught (ARGS='--row ID', ARGS=--list)
 	@$(BIN)/python -m tests.chaos $(ARGS)
