@@ -270,11 +270,13 @@ def test_rows_that_were_not_run_are_counted_for_themselves(
     assert "chaos: 1 good, 0 bad, 1 not run; " in capsys.readouterr().err
 
 
-def test_resumed_run_takes_what_its_own_form_gave(played: list[bool]) -> None:
-    short, full = ["--row", "quiet", "--short", "--resume"], ["--row", "quiet", "--resume"]
+@pytest.mark.parametrize("first", FORMS)
+def test_resumed_run_takes_what_its_own_form_gave(played: list[bool], first: str) -> None:
+    options = {"full": [], "short": ["--short"]}
+    forms = [first, *(form for form in FORMS if form != first)]
 
-    assert [chaos.main(argv) for argv in (short, full, short, full)] == [0, 0, 0, 0]
-    assert played == [False, True]
+    assert [chaos.main(["--row", "quiet", "--resume", *options[form]]) for form in forms * 2] == [0] * 4
+    assert played == [form == "full" for form in forms]
 
 
 @pytest.mark.parametrize("argv", [[], ["--list"]], ids=["play", "list"])
