@@ -9,7 +9,11 @@ CRASH: Final = "crash"
 
 
 class BrokenPromiseError(AssertionError):
-    """`promise` is `inv01` to `inv15`, `P1` to `P9` (both of docs/concepts.md), LIVENESS or CRASH."""
+    """`promise` is `inv01` to `inv15`, `P1` to `P7`, LIVENESS or CRASH.
+
+    The invariants are those of `broker.dispatch.invariants`, the promises those of docs/concepts.md; of these P8 is
+    judged as `inv15` and P9 as `inv14`.
+    """
 
     def __init__(self, promise: str, text: str) -> None:
         super().__init__(f"[{promise}] {text}")

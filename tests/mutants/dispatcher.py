@@ -19,8 +19,8 @@ from broker.dispatch.messages import (
     SessionClosed,
     StopReason,
 )
-from broker.dispatch.model import LIVE_PHASES, Agent, Job, JobState, OnLoss
-from broker.dispatch.placement import Placement
+from broker.dispatch.model import LIVE_PHASES, Admin, Agent, Job, JobState, OnLoss, Phase
+from broker.dispatch.placement import AgentClass, Placement
 from broker.dispatch.queue import Queue
 from broker.dispatch.retry import Loss
 from tests.mutants import Mutant
@@ -120,6 +120,14 @@ def _kills(on_drain: Callable[..., None]) -> Callable[..., None]:
             operators._end_work(ledger, agent, StopReason.DRAIN_KILL)
 
     return impatient
+
+
+def _without_end(end_work: Callable[..., None]) -> Callable[..., None]:
+    def patient(ledger: Ledger, agent: Agent, reason: str) -> None:
+        if agent.admin is not Admin.DRAINING:
+            end_work(ledger, agent, reason)
+
+    return patient
 
 
 def _twice(handler: Callable[..., None]) -> Callable[..., None]:
@@ -264,7 +272,38 @@ def _too_late(arm: Callable[..., None]) -> Callable[..., None]:
     return lambda self, owner, due_us: arm(self, owner, due_us + 3_000_000)
 
 
+def _stays_with_its_agent(release: Callable[..., None]) -> Callable[..., None]:
+    def kept(self: Ledger, job: Job, agent: Agent) -> None:
+        release(self, job, agent)
+        if job.phase is Phase.ADOPTABLE:
+            agent.live[job.key] = job
+
+    return kept
+
+
+def _told_after_the_end(move: Callable[..., None]) -> Callable[..., None]:
+    def late(self: Ledger, *arguments: Any, **named: Any) -> None:
+        waits, self.untold = self.untold, []
+        move(self, *arguments, **named)
+        self.untold = waits
+
+    return late
+
+
+def _still_waits_to_be_written(flush: Callable[..., None]) -> Callable[..., None]:
+    def forgetful(self: Ledger) -> None:
+        changed_twice = {key: job for key, job in self.lazy.items() if key in self.dirty}
+        flush(self)
+        self.lazy = changed_twice
+
+    return forgetful
+
+
 # --- placement ------------------------------------------------------------------------------------------------------
+
+
+def _by_operation(serves: Callable[..., bool]) -> Callable[..., bool]:
+    return lambda self, label_set: label_set.operation in self.operations
 
 
 def _most_loaded(load_key: Callable[..., int]) -> Callable[..., int]:
@@ -387,6 +426,9 @@ MUTANTS = (
     _mutant("silent-refusal", "inv08", "a refused outcome is not answered", reports, "_refuse", _in_silence),
     _mutant("leaked-slot", "inv11", "a late report does not give its slot back", reports, "_refuse", _keeps_slot),
     _mutant("drain-that-kills", "P6", "a drain ends what runs at once", _OPERATORS, DrainRequested, _kills),
+    _mutant(
+        "drain-without-end", "inv13", "the deadline of a drain stops nothing", operators, "_end_work", _without_end
+    ),
     _mutant("double-reply", "inv08", "a cancel is answered twice", Dispatcher, "_on_cancel_requested", _twice),
     _mutant(
         "enabled-unseen", "inv11", "an enabled agent is not offered anything", _OPERATORS, EnableRequested, _unseen
@@ -433,8 +475,33 @@ MUTANTS = (
         _by_identity,
     ),
     _mutant("own-chance", "inv09", "jitter comes from outside", retry, "back_off", _own_chance),
+    _mutant(
+        "taken-and-kept",
+        "inv01",
+        "what is taken away from an agent is placed anew and still in its hands",
+        Ledger,
+        "release",
+        _stays_with_its_agent,
+    ),
+    _mutant(
+        "told-after-the-end",
+        "inv07",
+        "a change that may wait is told after the job has ended",
+        Ledger,
+        "move",
+        _told_after_the_end,
+    ),
+    _mutant(
+        "lazily-kept",
+        "inv12",
+        "a job that changes twice in a batch still waits to be written, finished or not",
+        Ledger,
+        "flush",
+        _still_waits_to_be_written,
+    ),
     _mutant("unarmed", "inv06", "a start time is not armed", Ledger, "arm_job", _unarmed),
     _mutant("armed-late", "inv06", "deadlines are armed too late", Deadlines, "arm", _too_late),
+    _mutant("labels-ignored", "inv04", "placement looks at operations alone", AgentClass, "serves", _by_operation),
     _mutant("most-loaded", "inv15", "the most loaded agent is chosen", placement, "load_key", _most_loaded),
     _mutant(
         "one-too-many", "inv02", "an agent is offered one more than it has room for", Placement, "refresh", _one_more

@@ -19,6 +19,7 @@ from agent_stub.session import AgentSession
 from simulator.backends import Serial
 from simulator.cache import code_version
 from simulator.cli import app
+from simulator.fuzz.broken import LIVENESS
 from simulator.fuzz.campaign import (
     Schedules,
     campaign,
@@ -108,6 +109,11 @@ def test_judge_finds_every_mutant_by_the_promise_that_it_names(name: str) -> Non
             if broken[mutant.promise]:
                 return
     pytest.fail(f"{mutant.what}: {mutant.promise} did not find it, but {dict(broken)}")
+
+
+def test_every_promise_and_invariant_has_a_mutant_that_it_finds() -> None:
+    judged = {f"inv{number:02}" for number in range(1, 16)} | {f"P{number}" for number in range(1, 8)} | {LIVENESS}
+    assert {mutant.promise for mutant in all_mutants().values()} == judged
 
 
 def test_mutants_leave_the_code_as_it_was() -> None:
