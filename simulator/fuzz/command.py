@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ENOUGH: Final = 1_000
 """Schedules from which on everything must have happened in some of them."""
 TOLD_MAX: Final = 10
+CODE_DIGITS: Final = 12
 FOUND = 3
 INTERRUPTED = 4
 BAD_INPUT = 2
@@ -94,17 +95,17 @@ def _campaign(
 ) -> int:
     from simulator.fuzz.campaign import Schedules, campaign
 
-    began_s = time.monotonic()
+    began_s, code = time.monotonic(), _code()
     seen = Schedules()
     for part in _shown(campaign(seeds, backend), len(seeds)):
         seen.add(part)
-    document = _document(seeds, seen, time.monotonic() - began_s)
+    document = _document(seeds, seen, code, time.monotonic() - began_s)
     if out is not None:
         out.write_text(f"{json.dumps(document)}\n", encoding="utf-8")
     if as_json:
         print(json.dumps(document))
     else:
-        print("\n".join(_words(seen, seeds)))
+        print("\n".join(_words(seen, seeds, code)))
     if seen.violations and (is_told or is_shrunk):
         _explain(seen.violations[0].seed, is_told=is_told, is_shrunk=is_shrunk)
     return FOUND if seen.violations or document["never"] else 0
@@ -121,14 +122,23 @@ def _shown(parts: Iterable[Schedules], of: int) -> Iterator[Schedules]:
             yield part
 
 
-def _document(seeds: range, seen: Schedules, wall_s: float) -> dict[str, object]:
+def _code() -> str:
+    """Which code is played: a seed means the same in the same code only. Ask before: sources may change meanwhile."""
+    from importlib.metadata import version
+
+    from simulator.cache import code_version
+
+    return f"{version('jobmesh')} {code_version()[:CODE_DIGITS]}"
+
+
+def _document(seeds: range, seen: Schedules, code: str, wall_s: float) -> dict[str, object]:
     return {
         "from": seeds[0],
         "to": seeds[-1],
         "schedules": seen.count,
         "steps": seen.steps,
         "violations": [
-            {"seed": one.seed, "invariant": one.promise, "text": one.text, "command": one.command}
+            {"seed": one.seed, "invariant": one.promise, "text": one.text, "command": one.command, "code": code}
             for one in seen.violations
         ],
         "sometimes": dict(sorted(seen.happened.items())),
@@ -138,10 +148,14 @@ def _document(seeds: range, seen: Schedules, wall_s: float) -> dict[str, object]
     }
 
 
-def _words(seen: Schedules, seeds: range) -> list[str]:
+def _words(seen: Schedules, seeds: range, code: str) -> list[str]:
     lines = [f"{seen.count:,} schedules (seeds {seeds[0]} to {seeds[-1]}), {seen.steps:,} steps, digest {seen.digest}"]
     for one in seen.violations[:TOLD_MAX]:
-        lines += [f"broken: {one.promise} in seed {one.seed}: {one.text}", f"        again: {one.command}"]
+        lines += [
+            f"broken: {one.promise} in seed {one.seed}: {one.text}",
+            f"        again: {one.command}",
+            f"        code:  {code}",
+        ]
     if len(seen.violations) > TOLD_MAX:
         lines.append(f"        and {len(seen.violations) - TOLD_MAX} more")
     if seen.count >= ENOUGH:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -194,7 +195,18 @@ def test_command_says_what_is_broken_and_how_to_see_it_again(capsys: pytest.Capt
     assert code == 3
     assert f"broken: inv08 in seed {seed}" in out
     assert f"mesh-sim fuzz --seeds {seed} --story" in out
+    assert f"code:  {version('jobmesh')} {code_version()[:12]}\n" in out
     assert "broken: inv08" in told
+
+
+def test_document_of_what_is_broken_names_the_code_that_was_played(capsys: pytest.CaptureFixture[str]) -> None:
+    with all_mutants()["double-reply"].applied():
+        arguments = ["fuzz", "--seeds", f"0-{FINDERS['double-reply']}", "--workers", "1", "--json"]
+        code = app(arguments, result_action="return_value")
+    document = json.loads(capsys.readouterr().out)
+    schemas.validate("fuzz", document)
+    assert code == 3
+    assert document["violations"][-1]["code"] == f"{version('jobmesh')} {code_version()[:12]}"
 
 
 @pytest.mark.parametrize(
