@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -12,7 +14,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from simulator.backends import Backend
     from simulator.fuzz.campaign import Schedules
@@ -53,11 +55,12 @@ def fuzz(
     mutants
         The module that holds them; they are in the source tree, not in the package.
     story
-        Tell what happened in the first schedule that broke something.
+        Tell what happened in the first schedule that broke something, with one mutant: in the one that found it.
     shrink
         Look for the smallest schedule that breaks the same.
     out
-        Write the JSON object to this file too: an interrupted range of ranges goes on behind the last file.
+        Write the JSON object to this file too, whole or not at all: an interrupted range of ranges goes on behind the
+        last file.
     workers
         Worker processes; 0: one for each core.
     as_json
@@ -68,10 +71,12 @@ def fuzz(
 
     try:
         wanted = _range_of(seeds)
+        _check_out(out)
         backend = backend_named("loky", workers)
+        explain = partial(_explain, is_told=story, is_shrunk=shrink) if story or shrink else None
         if mutant:
-            return _mutants(wanted, backend, mutant, mutants, as_json=as_json)
-        return _campaign(wanted, backend, out, is_told=story, is_shrunk=shrink, as_json=as_json)
+            return _mutants(wanted, backend, mutant, mutants, explain, out, as_json=as_json)
+        return _campaign(wanted, backend, explain, out, as_json=as_json)
     except (ValueError, MeshError) as error:
         print(error, file=sys.stderr)
         return BAD_INPUT
@@ -90,8 +95,29 @@ def _range_of(text: str) -> range:
     return seeds
 
 
+def _check_out(out: Path | None) -> None:
+    """Before anything is played."""
+    if out is not None and not out.parent.is_dir():
+        raise ValueError(f"--out {out}: there is no folder {out.parent}; make it first")
+    if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):
+        raise ValueError(f"--out {out}: this cannot be written; give a file in a folder that you may write to")
+
+
+def _write(document: Mapping[str, object], out: Path | None) -> None:
+    if out is None:
+        return
+    beside = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        beside.write_text(f"{json.dumps(document)}\n", encoding="utf-8")
+        beside.replace(out)
+    except OSError as error:
+        raise ValueError(f"--out {out}: {error.strerror}; what was found is told above") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
 def _campaign(
-    seeds: range, backend: Backend, out: Path | None, *, is_told: bool, is_shrunk: bool, as_json: bool
+    seeds: range, backend: Backend, explain: Callable[[int], None] | None, out: Path | None, *, as_json: bool
 ) -> int:
     from simulator.fuzz.campaign import Schedules, campaign
 
@@ -100,14 +126,10 @@ def _campaign(
     for part in _shown(campaign(seeds, backend), len(seeds)):
         seen.add(part)
     document = _document(seeds, seen, code, time.monotonic() - began_s)
-    if out is not None:
-        out.write_text(f"{json.dumps(document)}\n", encoding="utf-8")
-    if as_json:
-        print(json.dumps(document))
-    else:
-        print("\n".join(_words(seen, seeds, code)))
-    if seen.violations and (is_told or is_shrunk):
-        _explain(seen.violations[0].seed, is_told=is_told, is_shrunk=is_shrunk)
+    print(json.dumps(document) if as_json else "\n".join(_words(seen, seeds, code)), flush=True)
+    _write(document, out)
+    if seen.violations and explain is not None:
+        explain(seen.violations[0].seed)
     return FOUND if seen.violations or document["never"] else 0
 
 
@@ -177,9 +199,22 @@ def _explain(seed: int, *, is_told: bool, is_shrunk: bool) -> None:
         print("\n".join(story(course)), file=sys.stderr)
 
 
-def _mutants(seeds: range, backend: Backend, name: str, module: str, *, as_json: bool) -> int:
+def _mutants(
+    seeds: range,
+    backend: Backend,
+    name: str,
+    module: str,
+    explain: Callable[[int], None] | None,
+    out: Path | None,
+    *,
+    as_json: bool,
+) -> int:
     from simulator.fuzz.trials import mutants_of, tried
 
+    if name == "all" and explain is not None:
+        raise ValueError(
+            "--mutant all with --story or --shrink: name one mutant, such as --mutant lost-wake-up --story"
+        )
     known = mutants_of(module)
     names = sorted(known) if name == "all" else [name]
     trials: list[Trial] = []
@@ -189,10 +224,13 @@ def _mutants(seeds: range, backend: Backend, name: str, module: str, *, as_json:
             print(trial.words, flush=True)
     killed = sum(trial.is_killed for trial in trials)
     score = killed / len(trials)
-    if as_json:
-        print(json.dumps({"mutants": [trial.document for trial in trials], "score": score}))
-    else:
-        print(f"{killed} of {len(trials)} mutants were found: {score:.0%}")
+    document = {"mutants": [trial.document for trial in trials], "score": score}
+    words = f"{killed} of {len(trials)} mutants were found: {score:.0%}"
+    print(json.dumps(document) if as_json else words, flush=True)
+    _write(document, out)
+    if explain is not None and trials[0].found is not None:
+        with known[name].applied():
+            explain(trials[0].found.seed)
     return 0 if killed == len(trials) else FOUND
 
 
@@ -219,7 +257,7 @@ def explore(
     mutants
         The module that holds it; it is in the source tree, not in the package.
     out
-        Write the JSON object to this file too.
+        Write the JSON object to this file too, whole or not at all.
     workers
         Worker processes; 0: one for each core.
     as_json
@@ -231,6 +269,7 @@ def explore(
     from simulator.fuzz.trials import mutants_of
 
     try:
+        _check_out(out)
         if mutant:
             mutants_of(mutants)
         found = enumerated(LARGER if larger else SMALL, backend_named("loky", workers), mutant, mutants)
@@ -253,11 +292,8 @@ def _explored(parts: Iterable[Found], out: Path | None, *, as_json: bool) -> int
         if not as_json:
             print("\n".join(words_of(found)), flush=True)
     document = document_of(all_found, time.monotonic() - began_s)
-    if out is not None:
-        out.write_text(f"{json.dumps(document)}\n", encoding="utf-8")
     is_whole = "every order was looked at, and every promise holds" if document["complete"] else "something is broken"
-    if as_json:
-        print(json.dumps(document))
-    else:
-        print(f"{document['states']:,} states, {document['transitions']:,} transitions: {is_whole}")
+    words = f"{document['states']:,} states, {document['transitions']:,} transitions: {is_whole}"
+    print(json.dumps(document) if as_json else words, flush=True)
+    _write(document, out)
     return 0 if document["complete"] else FOUND

@@ -216,11 +216,35 @@ def test_document_of_what_is_broken_names_the_code_that_was_played(capsys: pytes
         (["--seeds", "9-3"], "did you mean 3-9?"),
         (["--mutant", "lost-wakeup"], "lost-wake-up"),
         (["--mutant", "all", "--mutants", "nowhere.at.all"], "run this at its top"),
+        (["--mutant", "all", "--story"], "name one mutant"),
+        (["--mutant", "all", "--shrink"], "name one mutant"),
+        (["--seeds", "1-100000", "--out", "no/such/folder/found.json"], "there is no folder no/such/folder"),
+        (["--mutant", "all", "--out", "no/such/folder/found.json"], "there is no folder no/such/folder"),
+        (["--seeds", "1-100000", "--out", "/"], "cannot be written"),
     ],
 )
 def test_command_refuses_bad_input(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert app(["fuzz", *arguments], result_action="return_value") == 2
     assert said in capsys.readouterr().err
+
+
+def test_command_writes_what_it_found_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for out, arguments in (("runs", ["--seeds", "1-3"]), ("mutants", ["--mutant", "double-reply", "--seeds", "0-9"])):
+        file = tmp_path / f"{out}.json"
+        file.write_text("from yesterday")
+        app(["fuzz", *arguments, "--workers", "1", "--json", "--out", str(file)], result_action="return_value")
+        assert json.loads(file.read_text()) == json.loads(capsys.readouterr().out)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["mutants.json", "runs.json"]
+
+
+def test_command_tells_the_story_of_a_mutant(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["fuzz", "--mutant", "double-reply", "--seeds", "0-9", "--workers", "1", "--story", "--shrink"]
+    assert app(arguments, result_action="return_value") == 0
+    out, told = capsys.readouterr()
+    assert "found     double-reply: inv08 in seed" in out
+    assert "smallest: seed=" in told
+    assert "fault: cancel" in told
+    assert "broken: inv08" in told
 
 
 @pytest.mark.soak
@@ -230,7 +254,27 @@ def test_mesh_keeps_its_promises_in_many_more_schedules(first: int) -> None:
     folder = ROOT / "build/fuzz" / code_version()
     folder.mkdir(parents=True, exist_ok=True)
     result = folder / f"{first}.json"
-    if not result.exists():
+    seen = read_json(result)
+    if seen is None:
         done = fuzz("--seeds", f"{first}-{first + 999}", "--out", str(result), "--json")
         assert done.returncode in (0, 3), done.stderr
-    assert json.loads(result.read_text())["violations"] == []
+        seen = json.loads(result.read_text())
+    assert seen["violations"] == []
+    assert seen["never"] == []
+
+
+def read_json(file: Path) -> dict[str, object] | None:
+    """What a file says; None if there is none, or none that can be read."""
+    try:
+        document = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+@pytest.mark.parametrize("text", [None, "", '{"violations": [', "[]"])
+def test_result_file_that_cannot_be_read_is_not_there(text: str | None, tmp_path: Path) -> None:
+    file = tmp_path / "1000.json"
+    if text is not None:
+        file.write_text(text)
+    assert read_json(file) is None
