@@ -1,11 +1,11 @@
-"""Many runs: each seed a schedule, judged, counted and digested; what fails is made small and told.
+"""Many runs: each seed a schedule, judged, counted and digested; what fails is told.
 
 `mesh-sim fuzz --seeds 1-2000` is a campaign.
 """
 
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Final
 
@@ -15,6 +15,7 @@ from simulator.fuzz.chronicle import DIGEST_BYTES
 from simulator.fuzz.course import Course, course_of
 from simulator.fuzz.faults import FAULTS, GENTLE
 from simulator.fuzz.mesh import Mesh
+from simulator.fuzz.timeline import START_US, S
 
 SLICE: Final = 10
 """Schedules that a worker plays before it answers."""
@@ -128,49 +129,24 @@ def campaign(seeds: range, backend: Backend) -> Generator[Schedules, None, None]
     return backend.play(play_seeds, slices)
 
 
-def shrink(course: Course, promise: str) -> Course:
-    """The smallest course found that breaks the same promise: without what fails for nothing.
-
-    Faults, features, jobs and agents are left out one after the other, as long as the promise stays broken.
-    """
-    is_smaller = True
-    while is_smaller:
-        is_smaller = False
-        for smaller in _smaller(course):
-            _, violation = play(smaller)
-            if violation is not None and violation.promise == promise:
-                course, is_smaller = smaller, True
-                break
-    return course
-
-
-def _smaller(course: Course) -> Iterator[Course]:
-    for jobs in sorted({1, course.jobs // 2, course.jobs - 1} - {0, course.jobs}):
-        yield replace(course, jobs=jobs)
-    for fault in course.faults:
-        yield replace(course, faults=tuple(one for one in course.faults if one != fault))
-    for feature in course.features:
-        yield replace(course, features=tuple(one for one in course.features if one != feature))
-    if course.agents > 1:
-        yield replace(course, agents=course.agents - 1)
-    if course.failing:
-        yield replace(course, failing=0.0)
-    if course.slow_stops:
-        yield replace(course, slow_stops=0.0)
-
-
 def words_of(course: Course) -> str:
     """What a course is made of, in a line."""
     made: Mapping[str, object] = {
         "seed": course.seed,
         "agents": course.agents,
-        "jobs": course.jobs,
-        "faults": ",".join(course.faults) or "none",
+        "jobs": len(course.submitted),
+        "faults": ",".join(_faults_of(course)) or "none",
         "features": ",".join(course.features) or "none",
         "placing": course.policy.placing,
         "spread": course.policy.spread,
     }
     return " ".join(f"{name}={value}" for name, value in made.items())
+
+
+def _faults_of(course: Course) -> Iterable[str]:
+    if course.strikes is None:
+        return course.faults
+    return (f"{one.fault}@{(one.at_us - START_US) / S:.3f}s" for one in course.strikes)
 
 
 def story(course: Course) -> list[str]:

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
 
     from simulator.backends import Backend
     from simulator.fuzz.campaign import Schedules
+    from simulator.fuzz.course import Course
     from simulator.fuzz.search import Found
+    from simulator.fuzz.shrink import Shrinking
     from simulator.fuzz.trials import Trial
 
 ENOUGH: Final = 1_000
 """Schedules from which on everything must have happened in some of them."""
 TOLD_MAX: Final = 10
+TOLD_S: Final = 5.0
 CODE_DIGITS: Final = 12
 FOUND = 3
 INTERRUPTED = 4
@@ -57,7 +60,7 @@ def fuzz(
     story
         Tell what happened in the first schedule that broke something, with one mutant: in the one that found it.
     shrink
-        Look for the smallest schedule that breaks the same.
+        Look for the smallest schedule that breaks the same; Ctrl-C ends that with the smallest so far.
     out
         Write the JSON object to this file too, whole or not at all: an interrupted range of ranges goes on behind the
         last file.
@@ -187,16 +190,49 @@ def _words(seen: Schedules, seeds: range, code: str) -> list[str]:
 
 
 def _explain(seed: int, *, is_told: bool, is_shrunk: bool) -> None:
-    from simulator.fuzz.campaign import course_of_seed, play, shrink, story, words_of
+    from simulator.fuzz.campaign import course_of_seed, story
 
     course = course_of_seed(seed)
     if is_shrunk:
-        _, violation = play(course)
-        if violation is not None:
-            course = shrink(course, violation.promise)
-        print(f"smallest: {words_of(course)}", file=sys.stderr)
+        course = _shrunk(course)
     if is_told:
         print("\n".join(story(course)), file=sys.stderr)
+
+
+def _shrunk(course: Course) -> Course:
+    """Says now and then how far it is. An interrupt ends it with the smallest so far."""
+    from simulator.fuzz.campaign import play, words_of
+    from simulator.fuzz.shrink import Shrinking
+
+    _, violation = play(course)
+    if violation is None:
+        return course
+    shrinking = Shrinking(course, violation.promise, _every(TOLD_S, _tell_shrinking))
+    try:
+        shrinking.run()
+        name = "smallest"
+    except KeyboardInterrupt:
+        name = "interrupted; smallest so far"
+    print(f"{name}: {words_of(shrinking.best)}", file=sys.stderr)
+    return shrinking.best
+
+
+def _tell_shrinking(shrinking: Shrinking) -> None:
+    strikes = "" if shrinking.best.strikes is None else f" {len(shrinking.best.strikes)} strikes of faults and"
+    jobs = len(shrinking.best.submitted)
+    print(f"shrinking: {shrinking.played} schedules played;{strikes} {jobs} jobs are left", file=sys.stderr)
+
+
+def _every(wait_s: float, tell: Callable[[Shrinking], None]) -> Callable[[Shrinking], None]:
+    next_s = time.monotonic() + wait_s
+
+    def now_and_then(shrinking: Shrinking) -> None:
+        nonlocal next_s
+        if time.monotonic() >= next_s:
+            next_s = time.monotonic() + wait_s
+            tell(shrinking)
+
+    return now_and_then
 
 
 def _mutants(

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from random import Random
-from typing import Final
+from typing import Any, Final
 
 from broker.dispatch.messages import JobSubmitted
 from broker.dispatch.model import (
@@ -51,12 +51,22 @@ OTHER_DIGEST: Final = b"other"
 
 
 @dataclass(slots=True, frozen=True)
+class Strike:
+    """A fault that struck, with the state of the mesh's generator from which it drew."""
+
+    at_us: int
+    fault: str
+    state: tuple[Any, ...] = field(repr=False)
+
+
+@dataclass(slots=True, frozen=True)
 class Course:
     """`faults` are names of `simulator.fuzz.faults`, struck about `every_us` apart; `features` are of FEATURES.
 
     `failing` and `slow_stops` are shares of runs. `replays`: whether each life of the broker is played again
     (invariant 9), which costs as much as the run. `looks_every`: after how many batches all invariants of a state are
-    judged; 0: after each step of the dispatcher, which costs more than the run.
+    judged; 0: after each step of the dispatcher, which costs more than the run. `strikes` are those of another run of
+    the same seed: they strike in the place of what would be drawn. Jobs that are `left_out` are never submitted.
     """
 
     seed: int
@@ -70,6 +80,13 @@ class Course:
     replays: bool = False
     looks_every: int = 0
     policy: DispatchPolicy = field(default_factory=DispatchPolicy)
+    strikes: tuple[Strike, ...] | None = None
+    left_out: frozenset[int] = frozenset()
+
+    @property
+    def submitted(self) -> tuple[int, ...]:
+        """The numbers of the jobs that are submitted."""
+        return tuple(number for number in range(self.jobs) if number not in self.left_out)
 
 
 def course_of(seed: int, faults: tuple[str, ...]) -> Course:

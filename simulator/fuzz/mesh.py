@@ -32,7 +32,7 @@ from simulator.fuzz.agent import AgentProcess, Journal
 from simulator.fuzz.broken import expect
 from simulator.fuzz.broker import BrokerProcess
 from simulator.fuzz.chronicle import Chronicle
-from simulator.fuzz.course import NAMES, Course, submission
+from simulator.fuzz.course import NAMES, Course, Strike, submission
 from simulator.fuzz.judge import Judge
 from simulator.fuzz.timeline import MS, START_US, S, Stream, Timeline
 
@@ -49,6 +49,8 @@ _FOR_NOW: Final = (reasons.QUEUE_FULL, reasons.NO_ACTIVE_AGENT)
 class Mesh:
     """One run. `run` raises BrokenPromiseError with what went wrong; `chronicle` says what happened.
 
+    `strikes` are the faults that struck, so that a course can have them, or some of them, again.
+
     Args:
         course: what it is made of.
         faults: what the names in `course.faults` do.
@@ -63,6 +65,7 @@ class Mesh:
         self.journal = Journal(self.chronicle)
         self.accepted: dict[int, JobKey] = {}
         self.judge = Judge(self.chronicle, self.journal)
+        self.strikes: list[Strike] = []
         self._faults = faults
         self._weights = [10 ** self.chance.uniform(-1, 0) for _ in course.faults]
         self._is_quiet = False
@@ -76,11 +79,15 @@ class Mesh:
             self._add_agent(AgentNo(number + 1), NAMES[number])
             self.timeline.after(self.chance.randrange(S), partial(self._begin_agent, NAMES[number]))
         for number in range(course.jobs):
-            self.timeline.after(self.chance.randrange(FAULTY_US), partial(self._submit, number))
+            submits_us = self.chance.randrange(FAULTY_US)
+            if number not in course.left_out:
+                self.timeline.after(submits_us, partial(self._submit, number))
 
     def run(self) -> None:
         """The safety phase, the quiet phase, the judgement."""
-        if self.course.faults:
+        if self.course.strikes is not None:
+            self._arm_strike(0, self.course.strikes)
+        elif self.course.faults:
             self._arm_fault()
         self.timeline.run(START_US + FAULTY_US)
         self.chronicle.note("the faults are over")
@@ -162,10 +169,25 @@ class Mesh:
         if self._is_quiet:
             return
         (name,) = self.chance.choices(self.course.faults, self._weights)
+        self._hit(name)
+        self._arm_fault()
+
+    def _hit(self, name: str) -> None:
+        self.strikes.append(Strike(self.timeline.now_us, name, self.chance.getstate()))
         has_met = self._faults[name](self)
         self.chronicle.count(f"fault {name}", has_met)
         self.chronicle.note(f"fault: {name}" if has_met else f"fault: {name} meets nothing")
-        self._arm_fault()
+
+    def _arm_strike(self, place: int, strikes: tuple[Strike, ...]) -> None:
+        """As `_arm_fault`, also in what it draws: what is drawn after a strike is then the same too."""
+        self.chance.expovariate(1)
+        if place < len(strikes):
+            self.timeline.at(strikes[place].at_us, partial(self._strike_again, place, strikes))
+
+    def _strike_again(self, place: int, strikes: tuple[Strike, ...]) -> None:
+        self.chance.setstate(strikes[place].state)
+        self._hit(strikes[place].fault)
+        self._arm_strike(place + 1, strikes)
 
     def alive(self) -> list[AgentProcess]:
         """The agents that run."""
@@ -225,12 +247,12 @@ class Mesh:
     def _is_done(self) -> bool:
         return (
             self.broker.is_settled
-            and len(self.accepted) == self.course.jobs
+            and len(self.accepted) == len(self.course.submitted)
             and not self.broker.dispatcher.ledger.jobs
             and all(one.session.is_idle for one in self.agents.values())
             and not any(one.held for one in self.broker.dispatcher.ledger.agents.values())
         )
 
     def _judge(self) -> None:
-        self.judge.at_end(self.broker, self.agents.values(), self.accepted, self.course.jobs)
+        self.judge.at_end(self.broker, self.agents.values(), self.accepted, len(self.course.submitted))
         self.broker.judge_life()

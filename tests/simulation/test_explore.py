@@ -147,6 +147,11 @@ def test_command_refuses_a_mutant_that_is_not_there(capsys: pytest.CaptureFixtur
     assert "lost-wake-up" in capsys.readouterr().err
 
 
+def test_command_refuses_a_file_that_cannot_be_written_before_it_looks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app(["explore", "--out", "no/such/folder/found.json"], result_action="return_value") == 2
+    assert "there is no folder no/such/folder" in capsys.readouterr().err
+
+
 @pytest.mark.soak
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("bounds", LARGER, ids=lambda bounds: bounds.words)

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,7 @@ from agent_stub.session import AgentSession
 from simulator.backends import Serial
 from simulator.cache import code_version
 from simulator.cli import app
+from simulator.fuzz import command
 from simulator.fuzz.broken import LIVENESS
 from simulator.fuzz.campaign import (
     Schedules,
@@ -27,12 +29,12 @@ from simulator.fuzz.campaign import (
     course_of_seed,
     play,
     play_seeds,
-    shrink,
     story,
     words_of,
 )
 from simulator.fuzz.course import Course
 from simulator.fuzz.faults import GENTLE
+from simulator.fuzz.shrink import Shrinking, shrink
 from simulator.fuzz.timeline import S
 from tests.meta import schemas
 from tests.mutants import all_mutants, found
@@ -179,12 +181,58 @@ def test_shrinking_keeps_the_broken_promise_and_leaves_out_the_rest() -> None:
         _, violation = play(smaller)
         assert violation is not None
         assert violation.promise == "inv08"
-        assert len(smaller.faults) < len(course.faults)
-        assert smaller.jobs < course.jobs
+        assert [strike.fault for strike in smaller.strikes or ()] == ["cancel"]
+        assert len(smaller.submitted) < len(course.submitted)
         assert "cancel" in words_of(smaller)
         told = story(smaller)
         assert told[-1].startswith("broken: inv08")
         assert any("fault: cancel" in line for line in told)
+
+
+@pytest.mark.parametrize("seed", [3, 4, 24])
+def test_strikes_of_a_run_are_the_same_run_again(seed: int) -> None:
+    course = course_of_seed(seed)
+    first, _ = play(course)
+    assert first is not None
+    again, violation = play(replace(course, strikes=tuple(first.strikes)))
+    assert violation is None
+    assert again is not None
+    assert again.chronicle.digest == first.chronicle.digest
+    assert again.strikes == first.strikes
+
+
+def test_shrinking_leaves_few_strikes_of_what_seldom_breaks() -> None:
+    with all_mutants()["acknowledge-before-commit"].applied():
+        course = course_of_seed(FINDERS["acknowledge-before-commit"])
+        mesh, violation = play(course)
+        assert mesh is not None
+        assert violation is not None
+        smaller = shrink(course, violation.promise)
+        assert smaller.strikes is not None
+        assert 0 < len(smaller.strikes) <= len(mesh.strikes) // 5
+        again = play(smaller)[1]
+        assert again is not None
+        assert again.promise == violation.promise
+
+
+def test_interrupted_shrinking_has_the_smallest_so_far(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tell = command._tell_shrinking
+
+    def interrupt(shrinking: Shrinking) -> None:
+        tell(shrinking)
+        if shrinking.played == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_tell_shrinking", interrupt)
+    monkeypatch.setattr(command, "TOLD_S", 0.0)
+    arguments = ["fuzz", "--mutant", "double-reply", "--seeds", "0-9", "--workers", "1", "--story", "--shrink"]
+    assert app(arguments, result_action="return_value") == 0
+    told = capsys.readouterr().err
+    assert "shrinking: 5 schedules played; " in told
+    assert "interrupted; smallest so far: seed=" in told
+    assert "broken: inv08" in told
 
 
 def test_command_says_what_is_broken_and_how_to_see_it_again(capsys: pytest.CaptureFixture[str]) -> None:
