@@ -37,7 +37,7 @@ from broker.dispatch.messages import (
     Reply,
     SessionClosed,
 )
-from broker.dispatch.model import AgentNo, GroupNo, JobKey, OutcomeStatus, SessionId, Spread
+from broker.dispatch.model import AgentNo, GroupNo, JobKey, OutcomeStatus, Phase, SessionId, Spread
 from broker.dispatch.stored import Stored
 from broker.dispatch.watcher import Watcher
 from simulator.fuzz.broken import BrokenPromiseError
@@ -52,6 +52,8 @@ COMMIT_US: Final = 5 * MS
 FAILING_US: Final = 1_000 * MS
 """How long a commit takes at the most that fails."""
 DispatcherT = TypeVar("DispatcherT", bound=Dispatcher)
+_GOES_ON: Final = (Phase.SENT, Phase.ACCEPTED)
+"""Attempts that nobody wants to end."""
 _STATUS: Final = dict(zip((1, 2, 3, 4), OutcomeStatus, strict=True))
 
 
@@ -78,6 +80,10 @@ class JudgedDispatcher(Dispatcher):
         """
         self._unlooked = 0
         judge(check(self))
+        for job in self.ledger.jobs.values():
+            if job.phase in _GOES_ON and (job.cancel_requested or job.stop_reason):
+                promise = "P2" if job.cancel_requested else "P6"
+                raise BrokenPromiseError(promise, f"job {job.key} was told to stop and is {job.phase}: nobody stops it")
 
     def step(self, now_us: int, event: Event) -> None:
         effects = self.ledger.effects

@@ -11,6 +11,7 @@ from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.messages import (
     AttemptFinished,
+    AttemptId,
     CancelRequested,
     DrainRequested,
     EnableRequested,
@@ -48,6 +49,22 @@ def _no_lease(fence: Callable[..., None]) -> Callable[..., None]:
 
 def _not_missed(miss: Callable[..., None]) -> Callable[..., None]:
     return lambda ledger, agent, listed, **named: None
+
+
+def _forgets_the_cancel(keeps: Callable[..., bool]) -> Callable[..., bool]:
+    """An attempt that was to be cancelled while its agent was away goes on when that is back."""
+
+    def forgetful(ledger: Ledger, agent: Agent, held: AttemptId, *, is_finished: bool) -> bool:
+        job = ledger.jobs.get(held.job_key)
+        was_asked = job is not None and job.cancel_requested
+        if job is not None:
+            job.cancel_requested = False
+        is_kept = keeps(ledger, agent, held, is_finished=is_finished)
+        if job is not None:
+            job.cancel_requested = was_asked
+        return is_kept
+
+    return forgetful
 
 
 def _no_strays(miss: Callable[..., None]) -> Callable[..., None]:
@@ -413,6 +430,14 @@ MUTANTS = (
         "no-lease", "P3", "exclusive work is placed anew before its agent's lease is over", Ledger, "fence", _no_lease
     ),
     _mutant("not-missed", "liveness", "what an agent no longer holds is not missed", liveness, "_miss", _not_missed),
+    _mutant(
+        "cancel-lost-on-return",
+        "P2",
+        "an attempt that was cancelled while its agent was away goes on when it is back",
+        liveness,
+        "_keeps",
+        _forgets_the_cancel,
+    ),
     _mutant("no-strays", "P3", "exclusive work of an earlier process is not waited for", liveness, "_miss", _no_strays),
     _mutant(
         "any-attempt",
