@@ -242,7 +242,19 @@ class BrokerProcess:
             self._chronicle.count("life replayed")
         if self._batcher.pending is None:
             found += self.dispatcher.watcher.recovery(self.stored)
+            found += self._agents_recovered()
         judge(found)
+
+    def _agents_recovered(self) -> list[Violation]:
+        """Invariant 10, of agents: whoever recovers them would write the rows that they came from, links aside."""
+        again = self._recovered(Dispatcher, self.stored, self._timeline.now_us).ledger
+        for agent in again.agents.values():
+            again.write_agent(agent)
+        return [
+            Violation(10, f"agent {row.agent_no} is recovered as {row}, stored as {stored}")
+            for row in again.effects.writes.agents
+            if row._replace(link="") != (stored := self.stored.agents[row.agent_no])._replace(link="")
+        ]
 
     def configure(self, spread: Spread, *, refuses_inactive: bool) -> None:
         """An operator configures the group: that is on disk before the dispatcher hears of it."""

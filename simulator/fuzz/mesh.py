@@ -39,6 +39,8 @@ from simulator.fuzz.timeline import MS, START_US, S, Stream, Timeline
 FAULTY_US: Final = 40 * S
 QUIET_US: Final = 900 * S
 ASK_AGAIN_US: Final = 3 * S
+ADDED: Final = ("added=by-ann",)
+"""What an operator says of each agent; no job asks for it."""
 LOST_ANSWERS: Final = 0.1
 """Share of answers to submitters that never arrive, while there are faults."""
 RETRIES_BY_HAND: Final = 2
@@ -101,7 +103,7 @@ class Mesh:
     def _add_agent(self, agent: AgentNo, name: str) -> None:
         """An operator adds it, again if the broker died before it answered."""
         if self.broker.is_up and agent not in self.broker.stored.agents:
-            self.broker.ask(lambda ticket: AgentAdded(ticket, agent, name))
+            self.broker.ask(lambda ticket: AgentAdded(ticket, agent, name, labels=ADDED))
         if agent not in self.broker.stored.agents:
             self.timeline.after(S, lambda: self._add_agent(agent, name))
 

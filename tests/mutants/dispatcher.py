@@ -407,6 +407,15 @@ def _loses_cancel(ledger: Ledger, job: Job) -> None:
     job.cancel_requested = False
 
 
+def _forgets_the_rank(agent_of: Callable[..., Agent]) -> Callable[..., Agent]:
+    def wrong(ledger: Ledger, row: Any) -> Agent:
+        agent = agent_of(ledger, row)
+        agent.rank = 0
+        return agent
+
+    return wrong
+
+
 def _mutant(name: str, promise: str, what: str, owner: Any, member: Any, make: Make) -> Mutant:
     return Mutant(name, "dispatcher", promise, what, owner, member, make)
 
@@ -567,5 +576,13 @@ MUTANTS = (
         recovery,
         "_job_of",
         _recovered_with(_loses_cancel),
+    ),
+    _mutant(
+        "rank-lost-at-start",
+        "inv10",
+        "recovered agents forget the rank that operators gave them",
+        recovery,
+        "_agent_of",
+        _forgets_the_rank,
     ),
 )
