@@ -180,6 +180,8 @@ class BrokerProcess:
         self.stored = Stored()
         self.known: dict[bytes, KnownJob] = {}
         self.is_up = False
+        self.returning_until_us = 0
+        """Until when agents may be on their way back after its start."""
         self.epoch = 0
         self.commit_us_max = COMMIT_US
         self.fails_next_commit = False
@@ -200,6 +202,7 @@ class BrokerProcess:
         if self.is_up:
             return
         self.is_up = True
+        self.returning_until_us = self._timeline.now_us + self._policy.recovery_grace_us
         self.epoch += 1
         self._session_no = 0
         self._chronicle.note(f"the broker starts for the {self.epoch}. time")

@@ -93,7 +93,7 @@ class Judge:
                 self._on_assign(send, agents, allowed)
         for notice in batch.notices():
             if isinstance(notice, Transition):
-                self._on_transition(notice)
+                self._on_transition(notice, broker.returning_until_us)
             elif isinstance(notice, AgentNoticed):
                 self._chronicle.count(f"agent {notice.why}")
         for send in sends:
@@ -114,7 +114,7 @@ class Judge:
         agent = agents.get(send.session)
         expect(agent is None or allowed(agent), "P5", f"job {send.job_key} is given to agent {agent}, which is not on")
 
-    def _on_transition(self, notice: Transition) -> None:
+    def _on_transition(self, notice: Transition, returning_until_us: int) -> None:
         if notice.job_key in self.ended:
             raise BrokenPromiseError("inv07", f"{notice} after the end")
         self._chronicle.count(f"{notice.to_state}: {notice.reason}")
@@ -124,6 +124,8 @@ class Judge:
             self.ended[notice.job_key] = notice.to_state
             if notice.reason == reasons.RESOLVED:
                 self._by_hand.add(notice.job_key)
+        is_early = notice.reason == reasons.OPERATION_UNKNOWN and notice.at_us < returning_until_us
+        expect(not is_early, "P1", f"job {notice.job_key} fails before agents had the time to come back: {notice}")
         place_us = self._places.setdefault(notice.job_key, notice.ready_us)
         if notice.ready_us != place_us:
             raise BrokenPromiseError("inv14", f"job {notice.job_key} lost its place: {notice}")

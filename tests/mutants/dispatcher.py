@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from broker.dispatch import dispatcher, liveness, operators, placement, recovery, reports, retry
+from broker.dispatch import dispatcher, liveness, matching, operators, placement, recovery, reports, retry
 from broker.dispatch.deadlines import Deadlines
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.ledger import Ledger
@@ -22,7 +22,7 @@ from broker.dispatch.messages import (
 )
 from broker.dispatch.model import LIVE_PHASES, Admin, Agent, Job, JobState, OnLoss, Phase
 from broker.dispatch.placement import AgentClass, Placement
-from broker.dispatch.queue import Queue
+from broker.dispatch.queue import LabelSet, Queue
 from broker.dispatch.retry import Loss
 from tests.mutants import Mutant
 
@@ -348,6 +348,17 @@ def _last_in_first_out(push: Callable[..., None]) -> Callable[..., None]:
     return jumps
 
 
+def _as_if_all_were_back(watch: Callable[..., None]) -> Callable[..., None]:
+    """After a start of the broker agents that are not back yet count as if they offered nothing."""
+
+    def hasty(ledger: Ledger, label_set: LabelSet) -> None:
+        until_us, ledger.recovering_until_us = ledger.recovering_until_us, 0
+        watch(ledger, label_set)
+        ledger.recovering_until_us = until_us
+
+    return hasty
+
+
 # --- losses ---------------------------------------------------------------------------------------------------------
 
 
@@ -539,6 +550,14 @@ MUTANTS = (
     _mutant("most-loaded", "inv15", "the most loaded agent is chosen", placement, "load_key", _most_loaded),
     _mutant(
         "one-too-many", "inv02", "an agent is offered one more than it has room for", Placement, "refresh", _one_more
+    ),
+    _mutant(
+        "unoffered-too-soon",
+        "P1",
+        "after a start of the broker jobs fail because their agents are not back yet",
+        matching,
+        "_watch_unoffered",
+        _as_if_all_were_back,
     ),
     _mutant(
         "on-loss-ignored",
