@@ -22,6 +22,7 @@ from broker.dispatch.messages import (
     AgentConnected,
     AgentLeaving,
     AgentLeft,
+    AgentNoticed,
     AgentsHeard,
     AttemptAccepted,
     AttemptFinished,
@@ -40,7 +41,7 @@ from broker.dispatch.messages import (
 from broker.dispatch.model import AgentNo, GroupNo, JobKey, OutcomeStatus, Phase, SessionId, Spread
 from broker.dispatch.stored import Stored
 from broker.dispatch.watcher import Watcher
-from simulator.fuzz.broken import BrokenPromiseError
+from simulator.fuzz.broken import BrokenPromiseError, expect
 from simulator.fuzz.chronicle import Chronicle
 from simulator.fuzz.course import Course
 from simulator.fuzz.frames import BrokerFrame, Writer
@@ -95,6 +96,10 @@ class JudgedDispatcher(Dispatcher):
             event,
             Effects(replies=effects.replies[replies:], sends=effects.sends[sends:], notices=effects.notices[notices:]),
         )
+        for notice in effects.notices[notices:]:
+            if isinstance(notice, AgentNoticed) and notice.why == "drained":
+                held = self.ledger.agents[notice.agent].held
+                expect(not held, "inv13", f"agent {notice.agent} is drained and holds {held} attempts")
         if not self._looks_every:
             self.judge_state()
         judge(self.watcher.violations)
@@ -104,6 +109,11 @@ class JudgedDispatcher(Dispatcher):
         if self._unlooked >= self._looks_every > 0:
             self.judge_state()
         effects = super().take_effects()
+        ledger = self.ledger
+        named = {*ledger.lazy, *ledger.checkpoints, *ledger.cancelled_by, *(job.key for job in ledger.fresh.values())}
+        left = sorted(key for key in named if key not in ledger.jobs)
+        expect(not left, "inv12", f"finished jobs are remembered: {left}")
+        expect(not (ledger.fresh or ledger.fresh_keys), "inv12", "what is written still counts as fresh")
         if self._keeps:
             self.watcher.script.append((self.ledger.now_us, None))
             self.watcher.taken.append(replace(effects, replies=[*effects.replies], sends=[*effects.sends]))
@@ -187,7 +197,7 @@ class BrokerProcess:
         self.fails_next_commit = False
         self.waiting: dict[int, Callable[[Reply], None]] = {}
         self._course = course
-        self._policy = course.policy
+        self.policy = course.policy
         self._timeline = timeline
         self._chance: Chance = chance or Random(f"broker of {course.seed}")
         self._chronicle = chronicle
@@ -202,12 +212,12 @@ class BrokerProcess:
         if self.is_up:
             return
         self.is_up = True
-        self.returning_until_us = self._timeline.now_us + self._policy.recovery_grace_us
+        self.returning_until_us = self._timeline.now_us + self.policy.recovery_grace_us
         self.epoch += 1
         self._session_no = 0
         self._chronicle.note(f"the broker starts for the {self.epoch}. time")
         self.dispatcher = self._recovered(JudgedDispatcher, self.stored, self._timeline.now_us)
-        self._began = (self._policy, self._copy(), self._timeline.now_us) if self._course.replays else None
+        self._began = (self.policy, self._copy(), self._timeline.now_us) if self._course.replays else None
         self.dispatcher.begin(keeps=self._course.replays, looks_every=self._course.looks_every)
         self._batcher = Batcher(0)
         self._batcher.add(GROUP, self.dispatcher)
@@ -220,7 +230,7 @@ class BrokerProcess:
         self._arm()
 
     def _recovered(self, kind: type[DispatcherT], stored: Stored, now_us: int) -> DispatcherT:
-        dispatcher = kind(GROUP, self._policy, self.epoch, self._jitter())
+        dispatcher = kind(GROUP, self.policy, self.epoch, self._jitter())
         stored.recover(dispatcher, now_us)
         return dispatcher
 
@@ -261,7 +271,7 @@ class BrokerProcess:
 
     def configure(self, spread: Spread, *, refuses_inactive: bool) -> None:
         """An operator configures the group: that is on disk before the dispatcher hears of it."""
-        self._policy = replace(self._policy, spread=spread, refuses_inactive=refuses_inactive)
+        self.policy = replace(self.policy, spread=spread, refuses_inactive=refuses_inactive)
         self.ask(lambda ticket: GroupConfigured(ticket, spread, refuses_inactive))
 
     def kill(self, *, keeps: bool | None = None) -> None:
@@ -344,7 +354,7 @@ class BrokerProcess:
         if isinstance(frame, Hello):
             self._session_no += 1
             session = SessionId(self._session_no)
-            self.peers[stream] = Peer(session, caller, incarnation, Writer(self.epoch, self._policy))
+            self.peers[stream] = Peer(session, caller, incarnation, Writer(self.epoch, self.policy))
             self._post(self._hello(self.peers[stream], frame))
         elif stream in self.peers:
             peer = self.peers[stream]

@@ -15,6 +15,7 @@ from broker.dispatch.messages import (
     AcceptOutcome,
     AgentNoticed,
     AssignJob,
+    JobSubmitted,
     RefuseOutcome,
     RejectAgent,
     Send,
@@ -32,7 +33,7 @@ from broker.dispatch.model import (
     OperationPolicy,
     SessionId,
 )
-from broker.dispatch.rows import AgentRow
+from broker.dispatch.rows import AgentRow, JobRow, KeyRow
 from simulator.fuzz.agent import Journal
 from simulator.fuzz.broken import LIVENESS, BrokenPromiseError, expect
 from simulator.fuzz.broker import BrokerProcess
@@ -53,11 +54,12 @@ class Runner(Protocol):
 class Judge:
     """Hears of every commit. Its methods raise BrokenPromiseError.
 
-    `ended` are the final states by job, `taken` how often each outcome was accepted, `chosen` what operators chose for
-    the deadlines of drains, by agent.
+    `asked` is what submitters said, by job id. `ended` are the final states by job, `taken` how often each outcome was
+    accepted, `chosen` what operators chose for the deadlines of drains, by agent.
     """
 
     def __init__(self, chronicle: Chronicle, journal: Journal) -> None:
+        self.asked: dict[bytes, JobSubmitted] = {}
         self.ended: dict[JobKey, JobState] = {}
         self.chosen: set[tuple[AgentNo, DrainThen]] = set()
         self.cancelled: set[JobKey] = set()
@@ -85,6 +87,8 @@ class Judge:
         for writes in batch.writes.values():
             for job in writes.inserts:
                 self._policies[job.job_key] = broker.stored.policies[job.policy_no]
+                if job.job_id in self.asked:
+                    self._on_insert(job, self.asked[job.job_id], writes.keys, broker.policy.keys_us)
             for row in writes.attempts:
                 self._endings.append((row.job_key, row.attempt, row.ending, row.started_us))
                 self._chronicle.count(f"attempt {row.ending}")
@@ -98,6 +102,25 @@ class Judge:
                 self._chronicle.count(f"agent {notice.why}")
         for send in sends:
             self._on_send(send)
+
+    def _on_insert(self, row: JobRow, asked: JobSubmitted, keys: Iterable[KeyRow], keys_us: int) -> None:
+        """What is stored is what was asked for: its times count from its acceptance, or from its wished start."""
+        accepted_us, start_us = row.accepted_us, row.accepted_us + asked.delay_us
+        wanted = {
+            "operation": asked.operation,
+            "level": asked.level,
+            "fairness": asked.fairness,
+            "order_us": start_us,
+            "not_before_us": start_us if asked.delay_us else 0,
+            "schedule_by_us": start_us + asked.schedule_to_start_us if asked.schedule_to_start_us else 0,
+            "run_timeout_us": asked.run_timeout_us,
+            "total_by_us": accepted_us + asked.total_timeout_us if asked.total_timeout_us else 0,
+        }
+        wrong = {name: getattr(row, name) for name, value in wanted.items() if getattr(row, name) != value}
+        expect(not wrong, "P1", f"job {row.job_key} is stored with {wrong}, submitted as {wanted}")
+        found = [(key.key, key.expires_us) for key in keys if key.job_key == row.job_key]
+        due = [(asked.idempotency_key, accepted_us + keys_us)] if asked.idempotency_key else []
+        expect(found == due, "P7", f"keys of job {row.job_key} are stored as {found}, not as {due}")
 
     def _allowed(self, rows: Iterable[AgentRow]) -> Callable[[AgentNo], bool]:
         """Whether an agent was enabled at some time in the batch; takes in what the batch says of agents."""

@@ -81,6 +81,8 @@ class Mesh:
             self._add_agent(AgentNo(number + 1), NAMES[number])
             self.timeline.after(self.chance.randrange(S), partial(self._begin_agent, NAMES[number]))
         for number in range(course.jobs):
+            asked = self.submission(number, 0)
+            self.judge.asked[asked.job_id] = asked
             submits_us = self.chance.randrange(FAULTY_US)
             if number not in course.left_out:
                 self.timeline.after(submits_us, partial(self._submit, number))

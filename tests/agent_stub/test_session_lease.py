@@ -145,3 +145,14 @@ def test_broker_whose_welcome_took_long_is_given_a_lease_to_answer_the_first_hea
     assert late.given(LeaveStream) == []
     late.session.timer(119 * S)
     assert len(late.given(LeaveStream)) == 1
+
+
+def test_exclusive_attempt_that_waits_does_not_start_when_a_run_ends_after_the_lease() -> None:
+    bench = Bench(slots=1, prefetch=1)
+    bench.connect()
+    bench.assign((1, 1))
+    bench.assign((2, 1), exclusive=True)
+    bench.now = 108 * S
+    bench.finish((1, 1))
+    assert bench.started() == [(1, 1)]
+    assert bench.outcomes()[2, 1] is OutcomeStatus.FENCED
