@@ -16,6 +16,7 @@ from broker.dispatch.messages import (
     DrainRequested,
     EnableRequested,
     HeldResolved,
+    JobSubmitted,
     RequestDone,
     SessionClosed,
     StopReason,
@@ -427,6 +428,23 @@ def _forgets_the_rank(agent_of: Callable[..., Agent]) -> Callable[..., Agent]:
     return wrong
 
 
+def _from_the_wished_start(on_job_submitted: Callable[..., None]) -> Callable[..., None]:
+    def wrong(self: Dispatcher, event: JobSubmitted) -> None:
+        late_us = event.total_timeout_us and event.total_timeout_us + event.delay_us
+        on_job_submitted(self, replace(event, total_timeout_us=late_us))
+
+    return wrong
+
+
+def _keeps_the_fresh(flush: Callable[[Ledger], None]) -> Callable[[Ledger], None]:
+    def wrong(self: Ledger) -> None:
+        fresh = dict(self.fresh)
+        flush(self)
+        self.fresh.update(fresh)
+
+    return wrong
+
+
 def _mutant(name: str, promise: str, what: str, owner: Any, member: Any, make: Make) -> Mutant:
     return Mutant(name, "dispatcher", promise, what, owner, member, make)
 
@@ -596,6 +614,15 @@ MUTANTS = (
         "_job_of",
         _recovered_with(_loses_cancel),
     ),
+    _mutant(
+        "total-from-start",
+        "P1",
+        "the total timeout counts from the wished start, not from the acceptance",
+        Dispatcher,
+        "_on_job_submitted",
+        _from_the_wished_start,
+    ),
+    _mutant("fresh-for-ever", "inv12", "what is written is kept as if it were not", Ledger, "flush", _keeps_the_fresh),
     _mutant(
         "rank-lost-at-start",
         "inv10",
