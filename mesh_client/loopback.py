@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -84,6 +85,8 @@ class Process:
         self._reader: asyncio.Task[None] | None = None
         self._lines: deque[str] = deque(maxlen=SAID_LINES_MAX)
         self._news = asyncio.Event()
+        self.started_s = 0.0
+        """When it was started last, by the clock on the wall."""
 
     @property
     def pid(self) -> int:
@@ -100,6 +103,7 @@ class Process:
         """Start it; returns at once. What it said in an earlier life is forgotten. `prefix` is for this life only."""
         assert not self.is_running, f"{self.name} runs already"
         self._lines.clear()
+        self.started_s = time.time()
         # Settings of whoever starts this are not settings of the demonstration.
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("MESH_")}
         self._process = await asyncio.create_subprocess_exec(

@@ -238,7 +238,7 @@ async def poison(trial: Trial, *, program: Sequence[str] = BROKER) -> Ran:
                     await load.until_acknowledged(RATE // 10)
                     assert deaths.total() <= number * DEATHS_MAX, f"{number} jobs have killed {deaths.total()} agents"
         await course.judge()
-    findings = check(course.entries(), course.jobs, Budgets(crashes=len(course.jobs)))
+    findings = check(course.entries(), course.jobs, Budgets(crashes=len(course.jobs)), course.page)
     ran = Ran(f"{RATE} jobs/s, 4 agents", fired=deaths.total()).judged(findings)
     states = Counter(job.state for job in course.jobs)
     if states != {"dead": jobs, "succeeded": len(course.jobs) - jobs}:

@@ -22,10 +22,13 @@ from typing import Final, Self, TypeVar
 from uuid import UUID
 
 from mesh_client import AgentView, JobSpec, MeshClient, NotFoundError
+from tests.e2e.counters import GROUP as GROUP_LABEL
+from tests.e2e.counters import Page
 from tests.e2e.history import Entry, Findings, History, check, read
 from tests.e2e.load import Load
+from tests.e2e.page import page_of
 from tests.e2e.processes import BROKER_PROGRAM, Mesh, Process, store_file
-from tests.e2e.stored import StoredJob, read_store
+from tests.e2e.stored import StoredJob, read_agents, read_store
 
 T = TypeVar("T")
 
@@ -81,6 +84,8 @@ class Course:
         self.client = MeshClient(self.mesh.addresses.api, retry_for_s=RETRY_FOR_S)
         self.jobs: list[StoredJob] = []
         """What the store holds in the end."""
+        self.page: Page | None = None
+        """What the broker's metrics page said before it was stopped."""
 
     async def __aenter__(self) -> Self:
         await self.mesh.start_broker()
@@ -189,9 +194,12 @@ class Course:
     async def judge(self, quiet_s: float = WAIT_S) -> Findings:
         """Wait `quiet_s` at most for quiet, end all processes in order, and hold the histories against the store."""
         await self.quiet(quiet_s)
+        page = await page_of(self.mesh)
         await self.mesh.stop()
-        self.jobs = read_store(store_file(self.mesh.data))
-        return check(self.entries(), self.jobs)
+        file = store_file(self.mesh.data)
+        self.jobs = read_store(file)
+        self.page = page and page._replace(agents=read_agents(file, GROUP_LABEL))
+        return check(self.entries(), self.jobs, page=self.page)
 
     async def quiet(self, within_s: float = WAIT_S) -> None:
         """Return when nothing waits and nothing runs. Raises AssertionError if that does not come."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Final
@@ -31,11 +31,13 @@ from broker.dispatch.messages import (
     AttemptId,
     JobAccepted,
     JobSubmitted,
+    Notice,
     RequestRefused,
 )
 from broker.dispatch.model import Agent, Job
 from broker.engine import Engine
 from broker.errors import MeshError, StoreFailedError
+from broker.observe.metrics import Metrics
 from broker.store import file
 from broker.store.base import Body, CommitOutcome, CommitRequest, CommitStatus
 from broker.store.connection import StoreConnection
@@ -204,6 +206,16 @@ def no_reconciliation() -> None:
     REPLACED.setattr(liveness, "_keeps", forget)
 
 
+def counts_most() -> None:
+    """The last thing that a batch did to a job is not counted."""
+    really = Metrics.on_batch
+
+    def on_batch(self: Metrics, notices: Sequence[Notice], commit_seq: int) -> None:
+        really(self, notices[:-1], commit_seq)
+
+    REPLACED.setattr(Metrics, "on_batch", on_batch)
+
+
 DEFECTS: Final[dict[str, Callable[[], None]]] = {
     "ack-before-commit": ack_before_commit,
     "dispatch-before-commit": dispatch_before_commit,
@@ -218,6 +230,7 @@ DEFECTS: Final[dict[str, Callable[[], None]]] = {
     "any-content": any_content,
     "no-fencing": no_fencing,
     "no-reconciliation": no_reconciliation,
+    "counts-most": counts_most,
 }
 
 

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tests.e2e.counters import GROUP, Page, differences
 from tests.e2e.stored import SECOND_US, StoredAttempt, StoredJob
 
 BROKER: Final = "broker"
@@ -126,7 +127,8 @@ class Findings:
     `dispatched_while`: given to an agent that was draining, paused or disabled. `over_max`: failed, crashed or bounced
     more often than it may. `stuck`: in the end not final, or begun by an agent that never ended it. `wasted`: a job
     that ran again although it had neither failed nor lost its agent to a fault; an attempt that never reached its
-    agent has not run, so the next one is no second run.
+    agent has not run, so the next one is no second run. `counters`: figures of the metrics page that are not those of
+    the store.
     """
 
     acknowledged: int
@@ -142,6 +144,7 @@ class Findings:
     over_max: list[str] = field(default_factory=list)
     stuck: list[str] = field(default_factory=list)
     wasted: list[str] = field(default_factory=list)
+    counters: list[str] = field(default_factory=list)
     stale_refused: int = 0
     """Outcomes that the broker refused."""
     assigned: Mapping[str, int] = field(default_factory=dict)
@@ -168,9 +171,14 @@ def jain(counts: Iterable[int]) -> float:
     return sum(given) ** 2 / (len(given) * squares) if squares else 1.0
 
 
-def check(entries: Sequence[Entry], jobs: Sequence[StoredJob], budgets: Budgets = DEFAULT_BUDGETS) -> Findings:
-    """Hold what happened against what is stored."""
-    return _Check(entries, jobs, budgets).findings()
+def check(
+    entries: Sequence[Entry], jobs: Sequence[StoredJob], budgets: Budgets = DEFAULT_BUDGETS, page: Page | None = None
+) -> Findings:
+    """Hold what happened against what is stored, and what the broker told of itself, if it could still be asked."""
+    findings = _Check(entries, jobs, budgets).findings()
+    if page is not None:
+        findings.counters = differences(page, [job for job in jobs if job.group == GROUP])
+    return findings
 
 
 class _Check:

@@ -164,6 +164,7 @@ def as_json(findings: Findings, kills: Kills) -> dict[str, object]:
         "ran_after_terminal": len(findings.ran_after_terminal),
         "over_max": len(findings.over_max),
         "stuck": len(findings.stuck),
+        "counters": len(findings.counters),
         "ready_s": kills.ready_s,
         "in_flight_at_kill": kills.in_flight,
     }

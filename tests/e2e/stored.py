@@ -40,6 +40,7 @@ class StoredJob:
     failures: int = 0
     crashes: int = 0
     bounces: int = 0
+    group: str = "default/default"
     attempts: tuple[StoredAttempt, ...] = ()
 
     @property
@@ -66,19 +67,30 @@ def percentile(values: Iterable[float], share: float) -> float:
 
 _JOBS: Final = """
 SELECT j.job_key, job_id, state, attempt, phase, accepted_us, finished_us, failures, crashes, bounces,
-       coalesce(g.agent_id, ''), assigned_us
-FROM job j LEFT JOIN agent g ON g.group_no = j.group_no AND g.agent_no = j.agent_no ORDER BY j.job_key
+       o.slug || '/' || l.slug, coalesce(g.agent_id, ''), assigned_us
+FROM job j JOIN agent_group l USING (group_no) JOIN organisation o USING (org_no)
+LEFT JOIN agent g ON g.group_no = j.group_no AND g.agent_no = j.agent_no ORDER BY j.job_key
 """
 _ATTEMPTS: Final = """
 SELECT a.job_key, a.attempt, coalesce(g.agent_id, ''), a.assigned_us, a.ended_us, a.ending
 FROM attempt a JOIN job j USING (job_key)
 LEFT JOIN agent g ON g.group_no = j.group_no AND g.agent_no = a.agent_no ORDER BY a.job_key, a.attempt
 """
+_AGENTS: Final = """
+SELECT agent_id FROM agent a JOIN agent_group l USING (group_no) JOIN organisation o USING (org_no)
+WHERE o.slug || '/' || l.slug = ? AND a.admin <> 'removed' ORDER BY agent_id
+"""
+
+
+def read_agents(file: Path, group: str) -> list[str]:
+    """The names of the agents of a group (`organisation/group`) that were not removed."""
+    with closing(_opened(file)) as database:
+        return [name for (name,) in database.execute(_AGENTS, (group,))]
 
 
 def read_store(file: Path) -> list[StoredJob]:
     """All jobs in the order of their acceptance."""
-    with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)) as database:
+    with closing(_opened(file)) as database:
         attempts: dict[int, dict[int, StoredAttempt]] = {}
         for job_key, *columns in database.execute(_ATTEMPTS):
             attempts.setdefault(job_key, {})[columns[0]] = StoredAttempt(*columns)
@@ -91,3 +103,7 @@ def read_store(file: Path) -> list[StoredJob]:
                 known.setdefault(job.attempt, StoredAttempt(job.attempt, agent, assigned_us, job.finished_us))
             jobs.append(replace(job, attempts=tuple(known[number] for number in sorted(known))))
         return jobs
+
+
+def _opened(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)

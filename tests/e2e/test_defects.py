@@ -68,6 +68,7 @@ async def break_connection(course: Course, load: Load) -> None:
         ("ack-before-commit", kill_broker, {"lost"}),
         ("no-fencing", freeze_agent, {"unfenced", "double"}),
         ("no-reconciliation", break_connection, {"wasted"}),
+        ("counts-most", kill_broker, {"counters"}),
     ],
 )
 async def test_checker_catches_a_broker_with_a_defect(

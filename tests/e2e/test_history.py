@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.counters import Page
 from tests.e2e.history import WRONGS, Budgets, Entry, Fault, History, attempt_key, check, jain, read
 from tests.e2e.stored import SECOND_US, StoredAttempt, StoredJob
 
@@ -116,6 +117,34 @@ def test_checker_says_that_a_fault_hit_nothing_when_nothing_ran() -> None:
     assert [(fault.key, fault.in_flight) for fault in check(entries, [stored()]).faults] == [("broker", 1), ("a1", 0)]
 
 
+GONE_BACK = stored(
+    given(1, at_s=1.5, until_s=2.5, ending="lost"), given(2, "a2", at_s=3.5, until_s=5.0), accepted_us=SECOND_US
+)
+FIGURES: dict[tuple[str, tuple[str, ...]], float] = {
+    ("mesh_jobs_submitted_total", ()): 1.0,
+    **{("mesh_jobs_finished_total", (state,)): 0.0 for state in ("failed", "cancelled", "dead")},
+    ("mesh_jobs_finished_total", ("succeeded",)): 1.0,
+    ("mesh_job_latency_seconds_count", ()): 1.0,
+    ("mesh_attempts_assigned_total", ()): 2.0,
+    ("mesh_agent_attempts_assigned_total", ("a1",)): 1.0,
+    ("mesh_agent_attempts_assigned_total", ("a2",)): 1.0,
+    ("mesh_job_wait_seconds_count", ()): 1.0,
+    ("mesh_jobs_returned_total", ("agent_lost",)): 1.0,
+    ("mesh_jobs_waiting", ("queued",)): 0.0,
+    ("mesh_jobs_oldest_age_seconds", ()): 0.0,
+    ("mesh_agents", ("active",)): 1.0,
+    ("mesh_agents", ("no_response",)): 1.0,
+}
+"""What a broker tells of this job and of its agents."""
+
+
+def told(others: dict[tuple[str, tuple[str, ...]], float]) -> Page:
+    samples: dict[str, dict[tuple[str, ...], float]] = {}
+    for (name, labels), figure in (FIGURES | others).items():
+        samples.setdefault(name, {})[labels] = figure
+    return Page(SECOND_US // 2, samples, agents=["a1", "a2"])
+
+
 WRONG_HISTORIES: list[tuple[str, list[Entry], list[StoredJob]]] = [
     ("lost", GOOD, []),
     ("lost", GOOD, [stored(state="running", phase="accepted")]),
@@ -153,8 +182,65 @@ def test_checker_finds_what_is_wrong(name: str, entries: list[Entry], jobs: list
     assert name in check(sorted(entries), jobs).wrong()
 
 
+RETURNED = ("mesh_jobs_returned_total", ("agent_lost",))
+
+
+@pytest.mark.parametrize(
+    ("key", "figure"),
+    [
+        (("mesh_jobs_submitted_total", ()), 2.0),
+        (("mesh_jobs_submitted_total", ()), 0.0),
+        (("mesh_jobs_finished_total", ("succeeded",)), 0.0),
+        (("mesh_jobs_finished_total", ("dead",)), 1.0),
+        (("mesh_job_latency_seconds_count", ()), 2.0),
+        (("mesh_attempts_assigned_total", ()), 1.0),
+        (("mesh_agent_attempts_assigned_total", ("a1",)), 0.0),
+        (("mesh_job_wait_seconds_count", ()), 2.0),
+        (RETURNED, 0.0),
+        (("mesh_jobs_waiting", ("queued",)), 1.0),
+        (("mesh_jobs_oldest_age_seconds", ()), 0.5),
+        (("mesh_agents", ("active",)), 2.0),
+    ],
+)
+def test_checker_finds_a_figure_of_the_page_that_is_not_that_of_the_store(
+    key: tuple[str, tuple[str, ...]], figure: float
+) -> None:
+    [wrong] = check(RERUN, [GONE_BACK], page=told({key: figure})).counters
+
+    assert wrong.startswith(key[0])
+
+
+def test_checker_finds_nothing_when_the_page_says_what_the_store_says() -> None:
+    assert check(RERUN, [GONE_BACK], page=told({})).counters == []
+    assert check(RERUN, [GONE_BACK], page=told({RETURNED: 2.0})).counters == []  # under one row
+
+
+def test_checker_counts_only_what_the_last_broker_did() -> None:
+    second = {
+        ("mesh_jobs_submitted_total", ()): 0.0,
+        ("mesh_attempts_assigned_total", ()): 1.0,
+        ("mesh_agent_attempts_assigned_total", ("a1",)): 0.0,
+        ("mesh_job_wait_seconds_count", ()): 0.0,
+        RETURNED: 0.0,
+    }
+    page = told(second)._replace(since_us=3 * SECOND_US)
+
+    assert check(RERUN, [GONE_BACK], page=page).counters == []
+    assert len(check(RERUN, [GONE_BACK], page=told(second)).counters) == len(second)
+
+
+def test_checker_holds_the_page_of_one_group_against_its_jobs_only() -> None:
+    other = stored(accepted_us=SECOND_US, group="default/other")
+
+    assert check(RERUN, [GONE_BACK, other], page=told({})).counters == []
+
+
+def test_checker_finds_that_a_page_says_nothing() -> None:
+    assert "mesh_jobs_submitted_total{}: not told, stored 1" in check(RERUN, [GONE_BACK], page=Page(0, {})).counters
+
+
 def test_every_figure_of_the_checker_is_broken_by_one_of_these_histories() -> None:
-    assert {name for name, _, _ in WRONG_HISTORIES} == set(WRONGS)
+    assert {name for name, _, _ in WRONG_HISTORIES} | {"counters"} == set(WRONGS)
 
 
 def test_checker_counts_failures_that_the_store_has_forgotten() -> None:
