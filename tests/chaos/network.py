@@ -241,7 +241,7 @@ async def bad_way(trial: Trial, *, settings: Mapping[str, str] = DEFAULTS) -> Ra
             counts = await far.counts()
         ran.judged(findings)
         ran.fired = sum(one.lost for one in counts.values())
-        ran.figures = {
+        ran.figures |= {
             "delayed_packets": sum(one.delayed for one in counts.values()),
             "sessions": _sessions(course),
             "given_far": findings.assigned["a1"],

@@ -57,8 +57,9 @@ class Ran:
     """How often the fault must have hit something, for the run to count."""
 
     def judged(self, findings: Findings) -> Ran:
-        """The same with what the checker of histories found."""
+        """The same with what the checker of histories found, and how long jobs waited during the faults and after."""
         self.violations += [f"{name}: {', '.join(found[:5])}" for name, found in findings.wrong().items()]
+        self.figures = {**findings.latency_ms, **self.figures}
         return self
 
 

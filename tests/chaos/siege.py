@@ -139,7 +139,7 @@ class Siege:
         lost = [name for name, times in sessions.items() if times > 1]
         if lost:
             ran.violations.append(f"good agents lost their streams: {', '.join(lost)}")
-        ran.figures = self.figures | {
+        ran.figures |= self.figures | {
             "good_calls": len(witness.call_ms) + len(witness.dial_ms),
             "good_call_p99_ms": percentile(witness.call_ms, 0.99),
             "good_dial_p99_ms": percentile(witness.dial_ms, 0.99),

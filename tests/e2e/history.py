@@ -26,10 +26,12 @@ from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
+from operator import itemgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from tests.e2e.counters import GROUP, Page, differences
+from tests.e2e.latency import latency_p99_ms
 from tests.e2e.stored import SECOND_US, StoredAttempt, StoredJob
 
 BROKER: Final = "broker"
@@ -150,6 +152,8 @@ class Findings:
     assigned: Mapping[str, int] = field(default_factory=dict)
     """How many attempts each agent was given, also those that were given none."""
     faults: list[Fault] = field(default_factory=list)
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
+    """How long jobs waited during the faults and after them (`tests.e2e.latency`)."""
 
     def wrong(self) -> dict[str, list[str]]:
         """The lists that are not empty."""
@@ -231,6 +235,7 @@ class _Check:
             stale_refused=sum((entry.op, entry.phase) == ("outcome", "fail") for entry in self._entries),
             assigned=self._assigned(),
             faults=self._faults,
+            latency_ms=self._latency_ms(),
         )
 
     def _successes(self, job: StoredJob) -> list[tuple[int, float]]:
@@ -302,6 +307,17 @@ class _Check:
         for job in self._jobs:
             given.update(attempt.agent for attempt in job.attempts)
         return dict(given)
+
+    def _latency_ms(self) -> dict[str, float]:
+        submits = [entry for entry in reversed(self._entries) if entry.op == "submit"]  # the first of each key stays
+        ids = {str(job.job_key): job.job_id.hex() for job in self._jobs}
+        runs = [(key.partition("/")[0], begun[0][0]) for key, begun in self._begun.items()]
+        begun_s = {ids[job_key]: t for job_key, t in sorted(runs, key=itemgetter(1), reverse=True) if job_key in ids}
+        return latency_p99_ms(
+            {entry.key: entry.t for entry in submits if entry.phase == "invoke"},
+            {"accepted": {entry.key: entry.t for entry in submits if entry.phase == "ok"}, "begun": begun_s},
+            [(fault.t, fault.until) for fault in self._faults],
+        )
 
     def _fault(self, op: str, key: str, since_s: float, until_s: float) -> Fault:
         running = 0

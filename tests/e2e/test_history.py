@@ -145,6 +145,27 @@ def told(others: dict[tuple[str, tuple[str, ...]], float]) -> Page:
     return Page(SECOND_US // 2, samples, agents=["a1", "a2"])
 
 
+def test_checker_says_how_long_jobs_waited_during_a_fault_and_after() -> None:
+    other = bytes(15) + b"\x08"
+    later = [Entry(at_s, "s", "submit", other.hex(), phase) for at_s, phase in ((5.0, "invoke"), (5.25, "ok"))]
+    entries = sorted([*RERUN, *later, *act("kill", "a1", at_s=2.2)])
+
+    found = check(entries, [LOST_FIRST])
+
+    # The first job was accepted and had begun before the kill.
+    assert found.latency_ms == {"accepted_p99_after_ms": 250.0}
+
+
+def test_checker_says_how_long_jobs_waited_that_a_fault_kept_waiting() -> None:
+    entries = sorted([*submitted("invoke", "ok"), *SECOND, *act("restart", "broker", at_s=0.5)])
+
+    assert check(entries, [stored()]).latency_ms == {"accepted_p99_during_ms": 1_000.0, "begun_p99_during_ms": 4_000.0}
+
+
+def test_checker_says_nothing_of_waiting_where_there_was_no_fault() -> None:
+    assert check(GOOD, [stored()]).latency_ms == {}
+
+
 WRONG_HISTORIES: list[tuple[str, list[Entry], list[StoredJob]]] = [
     ("lost", GOOD, []),
     ("lost", GOOD, [stored(state="running", phase="accepted")]),
