@@ -53,10 +53,12 @@ async def full_disk(trial: Trial, *, program: Sequence[str] = BROKER, within_s: 
             async with course.load(rate=RATE, run_s=RUN_S, payload_bytes=PAYLOAD_BYTES) as load:
                 for number in range(trial.of(1, 4)):
                     await load.until_acknowledged(RATE)
-                    await _filled(course, volume, ran, within_s)
-                    if number % 2:
-                        await course.mesh.broker.kill()
-                    await _room(course, volume, load, ran)
+                    with course.during("stall", "broker"):
+                        await _filled(course, volume, ran, within_s)
+                        if number % 2:
+                            await course.mesh.broker.kill()
+                        volume.make_room()
+                    await _recovered(course, load, ran)
             findings = await course.judge()
     return ran.judged(findings)
 
@@ -81,8 +83,7 @@ async def _filled(course: Course, volume: SmallVolume, ran: Ran, within_s: float
         ran.violations.append("the broker called itself ready while the disk was full")
 
 
-async def _room(course: Course, volume: SmallVolume, load: Load, ran: Ran) -> None:
-    volume.make_room()
+async def _recovered(course: Course, load: Load, ran: Ran) -> None:
     began_ms = milliseconds()
     if not course.mesh.broker.is_running:
         with course.during("kill", "broker"):
