@@ -377,7 +377,10 @@ ROWS: Final[tuple[Row, ...]] = (
         "Messages above the limit, bombs of gzip and deflate: refused with RESOURCE_EXHAUSTED before they take memory",
         too_large,
         control=Control(
-            "no-message-limit", partial(too_large, program=without("no-message-limit")), finds="too large by its"
+            "no-message-limit",
+            partial(too_large, program=without("no-message-limit")),
+            finds="too large by its",
+            is_short=True,
         ),
         is_in_suite=False,
     ),

@@ -27,6 +27,8 @@ DIAL_EVERY_S: Final = 0.2
 SERVED_S: Final = 10.0
 """Nobody good waits longer, however busy this machine is."""
 DIAL_WAIT_S: Final = 0.02
+TRIED_AGAIN: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+"""As `mesh_client` does: a broker that opens its port anew cancels a call that it has not looked at yet."""
 FAILURES_MAX: Final = 20
 
 
@@ -79,13 +81,13 @@ class Witness:
 
 
 async def asked(channel: grpc.aio.Channel) -> None:
-    """A call as programs make it: what is UNAVAILABLE is tried again. Raises grpc.aio.AioRpcError."""
+    """A call as programs make it, with `TRIED_AGAIN`. Raises grpc.aio.AioRpcError."""
     request = pb.GetGroupRequest(name=PARENT)
     while True:
         try:
             await Api(channel).admin.GetGroup(request, timeout=SERVED_S, wait_for_ready=True)
         except grpc.aio.AioRpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            if error.code() not in TRIED_AGAIN:
                 raise
             await asyncio.sleep(DIAL_WAIT_S)
         else:
@@ -99,7 +101,7 @@ async def served(address: str) -> None:
             try:
                 assert await raw_call(channel, HEALTH, b"") == SERVING
             except grpc.aio.AioRpcError as error:
-                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                if error.code() not in TRIED_AGAIN:
                     raise
             else:
                 return
