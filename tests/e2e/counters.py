@@ -59,6 +59,8 @@ class Page(NamedTuple):
     samples: Samples
     agents: Sequence[str] = ()
     """The names of the group's agents that the store has in the end; nobody has removed them."""
+    removed: Sequence[str] = ()
+    """Of those that were removed. Another one may have the name now, and counts from 0; attempts tell names only."""
 
 
 def differences(page: Page, jobs: Sequence[StoredJob]) -> list[str]:
@@ -82,7 +84,8 @@ def _of_attempts(page: Page, jobs: Sequence[StoredJob]) -> Iterator[str]:
     yield from _unlike(page, series.ATTEMPTS_ASSIGNED.name, {(): len(given)})
     yield from _unlike(page, WAITS, {(): sum(attempt.number == 1 for attempt in given)})
     told = page.samples.get(series.AGENT_ASSIGNED.name, {})  # large groups have none
-    yield from _unlike(page, series.AGENT_ASSIGNED.name, {labels: by_agent[labels[0]] for labels in told})
+    to_each = {labels: by_agent[labels[0]] for labels in told if labels[0] not in page.removed}
+    yield from _unlike(page, series.AGENT_ASSIGNED.name, to_each)
     back = Counter(
         RETURNED_AS[attempt.ending]
         for job in jobs

@@ -198,7 +198,9 @@ class Course:
         await self.mesh.stop()
         file = store_file(self.mesh.data)
         self.jobs = read_store(file)
-        self.page = page and page._replace(agents=read_agents(file, GROUP_LABEL))
+        if page is not None:
+            removed = read_agents(file, GROUP_LABEL, are_removed=True)
+            self.page = page._replace(agents=read_agents(file, GROUP_LABEL), removed=removed)
         return check(self.entries(), self.jobs, page=self.page)
 
     async def quiet(self, within_s: float = WAIT_S) -> None:

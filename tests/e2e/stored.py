@@ -78,14 +78,14 @@ LEFT JOIN agent g ON g.group_no = j.group_no AND g.agent_no = a.agent_no ORDER B
 """
 _AGENTS: Final = """
 SELECT agent_id FROM agent a JOIN agent_group l USING (group_no) JOIN organisation o USING (org_no)
-WHERE o.slug || '/' || l.slug = ? AND a.admin <> 'removed' ORDER BY agent_id
+WHERE o.slug || '/' || l.slug = ? AND (a.admin = 'removed') = ? ORDER BY agent_id
 """
 
 
-def read_agents(file: Path, group: str) -> list[str]:
-    """The names of the agents of a group (`organisation/group`) that were not removed."""
+def read_agents(file: Path, group: str, *, are_removed: bool = False) -> list[str]:
+    """The names of the agents of a group (`organisation/group`) that are there, or of those that were removed."""
     with closing(_opened(file)) as database:
-        return [name for (name,) in database.execute(_AGENTS, (group,))]
+        return [name for (name,) in database.execute(_AGENTS, (group, are_removed))]
 
 
 def read_store(file: Path) -> list[StoredJob]:

@@ -256,6 +256,12 @@ def test_checker_holds_the_page_of_one_group_against_its_jobs_only() -> None:
     assert check(RERUN, [GONE_BACK, other], page=told({})).counters == []
 
 
+def test_checker_takes_no_agent_for_an_earlier_one_of_its_name() -> None:
+    page = told({("mesh_agent_attempts_assigned_total", ("a1",)): 0.0})
+
+    assert check(RERUN, [GONE_BACK], page=page._replace(removed=["a1"])).counters == []
+
+
 def test_checker_finds_that_a_page_says_nothing() -> None:
     assert "mesh_jobs_submitted_total{}: not told, stored 1" in check(RERUN, [GONE_BACK], page=Page(0, {})).counters
 
