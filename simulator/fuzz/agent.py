@@ -321,6 +321,7 @@ class AgentProcess:
             run.status = OutcomeStatus.CANCELLED
         run.is_fenced = run.is_fenced or order.reason == FENCED
         is_slow = order.reason != FENCED and self._chance.random() < self._course.slow_stops
+        is_slow = is_slow and not run.is_fenced  # of several stops the one that ends first counts (agent_stub.runner)
         delay_us = 20 * S if is_slow else self._chance.randrange(900 * MS)
         if self._has_just_woken:
             delay_us = 0
