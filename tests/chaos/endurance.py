@@ -25,8 +25,9 @@ RESETS_A_MINUTE: Final = 0.05 * AGENTS
 """5 % of the agents."""
 WARM_UP_S: Final = 60.0
 FILLED_BYTES: Final = 2 * 1_024 * CACHE_KIB
-"""Of the store: the part of it that is cached is full then, and more of it costs no memory."""
-FILLING: Final = JobSpec("echo", b"x" * 8_000)
+"""Of the store: what the broker caches of it is full then, and so is what it remembers for watches; both are bounded,
+and grow until then."""
+FILLING: Final = JobSpec("echo", b"x" * 1_500)
 SAMPLE_S: Final = 5.0
 RECONNECTED_S: Final = 60.0
 DESCRIPTORS_MAX: Final = 10
