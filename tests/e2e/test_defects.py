@@ -29,8 +29,8 @@ async def kill_broker(course: Course, load: Load) -> None:
 
 async def freeze_agent(course: Course, load: Load) -> None:
     """For longer than its lease, with work that ends meanwhile."""
-    await course.submit([1.0] * 2 * SLOTS)
-    await course.begun("a1", SLOTS)
+    await course.submit([2.0] * 2 * SLOTS)
+    await course.running(SLOTS + SLOTS // 2)  # at least half of what a1 has room for is long
     with course.during("freeze", "a1"):
         course.mesh.agents["a1"].signal(signal.SIGSTOP)
         await course.agent_is("a1", "no_response")
