@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.e2e.proxy import Proxy
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 SLOTS = 8
+LONG_BEGUN_S = 0.3
 RATE = 60.0
 
 
@@ -29,8 +31,9 @@ async def kill_broker(course: Course, load: Load) -> None:
 
 async def freeze_agent(course: Course, load: Load) -> None:
     """For longer than its lease, with work that ends meanwhile."""
-    await course.submit([2.0] * 2 * SLOTS)
+    await course.submit([1.5] * 2 * SLOTS)
     await course.running(SLOTS + SLOTS // 2)  # at least half of what a1 has room for is long
+    await asyncio.sleep(LONG_BEGUN_S)  # a handler that has not looked at the clock yet would begin after the freeze
     with course.during("freeze", "a1"):
         course.mesh.agents["a1"].signal(signal.SIGSTOP)
         await course.agent_is("a1", "no_response")
