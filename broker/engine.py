@@ -163,7 +163,7 @@ class Engine:
         self._reports = Mailbox[Event]("reports", limits.mailbox_reports, bytes_max, self._tell_full)
         self._submissions = Mailbox[JobSubmitted]("submissions", limits.mailbox_submissions, bytes_max, self._tell_full)
         self._tally = Tally()  # of submitters
-        self._heard: dict[GroupNo, dict[AgentNo, tuple[SessionId, int]]] = {}
+        self._heard: dict[GroupNo, dict[SessionId, tuple[AgentNo, int]]] = {}
         self._outboxes: dict[SessionId, tuple[GroupNo, Outbox]] = {}
         self._requests: dict[int, tuple[_Request, int]] = {}
         self._tickets = itertools.count(1)
@@ -294,7 +294,7 @@ class Engine:
 
     def heard(self, group: GroupNo, agent: AgentNo, session: SessionId) -> None:
         """A frame of this session arrived now. Costs no batch: told with the next one."""
-        self._heard.setdefault(group, {})[agent] = (session, self.clock.now_us())
+        self._heard.setdefault(group, {})[session] = (agent, self.clock.now_us())
 
     async def report(
         self,
@@ -448,8 +448,8 @@ class Engine:
             return []
         heard, self._heard = self._heard, {}
         return [
-            (group, AgentsHeard(tuple((agent, session, at_us) for agent, (session, at_us) in agents.items())))
-            for group, agents in heard.items()
+            (group, AgentsHeard(tuple((agent, session, at_us) for session, (agent, at_us) in sessions.items())))
+            for group, sessions in heard.items()
         ]
 
     async def _next_submissions(self) -> Submissions:

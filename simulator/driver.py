@@ -112,7 +112,7 @@ class Driver:
         self._control: deque[Posted] = deque()
         self._reports: deque[Posted] = deque()
         self._submissions: deque[Posted] = deque()
-        self._heard: dict[GroupNo, dict[AgentNo, tuple[SessionId, int]]] = {}
+        self._heard: dict[GroupNo, dict[SessionId, tuple[AgentNo, int]]] = {}
         self._connections: dict[SessionId, Connection] = {}
         self._sessions = itertools.count(1)
         self._tickets = itertools.count(1)
@@ -218,7 +218,7 @@ class Driver:
         heard = self._heard.get(group)
         if heard is None:
             heard = self._heard[group] = {}
-        heard[agent] = (connection.session, self._clock.now_us + self.ahead_us)
+        heard[connection.session] = (agent, self._clock.now_us + self.ahead_us)
         if frame.heartbeat is not None:
             self._acknowledge(connection, frame.heartbeat)
         events = events_of(connection, frame)
@@ -302,8 +302,8 @@ class Driver:
     def _heard_events(self) -> list[Posted]:
         heard, self._heard = self._heard, {}
         return [
-            (group, AgentsHeard(tuple([(agent, session, at_us) for agent, (session, at_us) in agents.items()])))
-            for group, agents in heard.items()
+            (group, AgentsHeard(tuple([(agent, session, at_us) for session, (agent, at_us) in sessions.items()])))
+            for group, sessions in heard.items()
         ]
 
     def _spent_us(self, batch: Batch, submissions: int, reports: int, frames: int) -> int:

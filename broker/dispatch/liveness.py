@@ -349,13 +349,23 @@ def on_heard(ledger: Ledger, event: AgentsHeard) -> None:
     """Session row e: contact. A suspect agent is trusted again."""
     for agent_no, session, at_us in event.heard:
         agent = ledger.agents.get(agent_no)
-        if agent is None or agent.session != session:
+        if agent is None:
+            continue
+        if agent.session != session:
+            _prolong(ledger, agent, at_us)
             continue
         agent.heard_us = max(agent.heard_us, at_us)
         if agent.link is _SUSPECT:
             agent.link = Link.LIVE
             ledger.slot_freed(agent)
             ledger.notice_agent(agent, "heard")
+
+
+def _prolong(ledger: Ledger, agent: Agent, at_us: int) -> None:
+    """A stream that we have ended was still heard, and that acknowledged: that process has a lease from then on."""
+    for job in agent.live.values():
+        if job.phase is Phase.AWAY and job.policy.exclusive:
+            ledger.fence(job, max(ledger.fence_us(job), at_us + ledger.policy.lease_us))
 
 
 def on_capacity(ledger: Ledger, event: CapacityStated) -> None:

@@ -222,7 +222,7 @@ class BrokerProcess:
         self._batcher = Batcher(0)
         self._batcher.add(GROUP, self.dispatcher)
         self._mailbox: list[Event] = []
-        self._heard: dict[AgentNo, tuple[SessionId, int]] = {}
+        self._heard: dict[SessionId, tuple[AgentNo, int]] = {}
         self.peers: dict[Line, Peer] = {}
         self._stalled_until_us = 0
         self._stood_from_us: int | None = None  # since the last turn
@@ -358,7 +358,7 @@ class BrokerProcess:
             self._post(self._hello(self.peers[stream], frame))
         elif stream in self.peers:
             peer = self.peers[stream]
-            self._heard[peer.agent] = (peer.session, self._timeline.now_us)
+            self._heard[peer.session] = (peer.agent, self._timeline.now_us)
             if frame.heartbeat is not None:
                 peer.writer.beat(frame.heartbeat.seq)
                 self._write(stream)
@@ -447,7 +447,7 @@ class BrokerProcess:
         if not self._heard:
             return []
         heard, self._heard = self._heard, {}
-        return [AgentsHeard(tuple((agent, session, at_us) for agent, (session, at_us) in heard.items()))]
+        return [AgentsHeard(tuple((agent, session, at_us) for session, (agent, at_us) in heard.items()))]
 
     def _known(self, event: Event) -> Event:
         if isinstance(event, JobSubmitted):

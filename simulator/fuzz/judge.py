@@ -5,7 +5,7 @@ when nothing may be left.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from agent_stub.session import AgentSession
@@ -83,7 +83,7 @@ class Judge:
         """A batch is on disk, and will be seen."""
         sends = list(batch.sends())
         agents = {peer.session: peer.agent for peer in broker.peers.values()}
-        allowed = self._allowed(row for writes in batch.writes.values() for row in writes.agents)
+        allowed = self._allowed([row for writes in batch.writes.values() for row in writes.agents])
         for writes in batch.writes.values():
             for job in writes.inserts:
                 self._policies[job.job_key] = broker.stored.policies[job.policy_no]
@@ -122,12 +122,12 @@ class Judge:
         due = [(asked.idempotency_key, accepted_us + keys_us)] if asked.idempotency_key else []
         expect(found == due, "P7", f"keys of job {row.job_key} are stored as {found}, not as {due}")
 
-    def _allowed(self, rows: Iterable[AgentRow]) -> Callable[[AgentNo], bool]:
+    def _allowed(self, rows: Sequence[AgentRow]) -> Callable[[AgentNo], bool]:
         """Whether an agent was enabled at some time in the batch; takes in what the batch says of agents."""
-        before = dict(self._admins)
-        for row in rows:
-            self._admins[row.agent_no] = Admin(row.admin)
-        return lambda no: Admin.ENABLED in (before.get(no, Admin.ENABLED), self._admins.get(no, Admin.ENABLED))
+        enabled = {row.agent_no for row in rows if row.admin == Admin.ENABLED}
+        disabled = {no for no, admin in self._admins.items() if admin is not Admin.ENABLED} - enabled
+        self._admins.update((row.agent_no, Admin(row.admin)) for row in rows)
+        return lambda no: no not in disabled
 
     def _on_assign(self, send: AssignJob, agents: dict[SessionId, AgentNo], allowed: Callable[[AgentNo], bool]) -> None:
         if send.job_key in self.ended:  # not `expect`: the words cost more than the question

@@ -56,7 +56,7 @@ class SteppedBroker(BrokerProcess):
     @property
     def heard(self) -> dict[AgentNo, int]:
         """Contact that the dispatcher has not been told of yet."""
-        return {agent: at_us for agent, (_, at_us) in self._heard.items()} if self.is_up else {}
+        return dict(self._heard.values()) if self.is_up else {}
 
     def turn(self) -> None:
         """Work what has come in and what is due. What it orders leaves at once, if there is nothing to commit."""

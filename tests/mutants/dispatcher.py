@@ -462,7 +462,12 @@ MUTANTS = (
         _forgotten,
     ),
     _mutant(
-        "stale-close", "P3", "the end of an older stream ends the newer session", _REPORTS, SessionClosed, _any_close
+        "stale-close",
+        "liveness",
+        "the end of an older stream ends the newer session",
+        _REPORTS,
+        SessionClosed,
+        _any_close,
     ),
     _mutant(
         "no-lease", "P3", "exclusive work is placed anew before its agent's lease is over", Ledger, "fence", _no_lease

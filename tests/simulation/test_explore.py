@@ -26,7 +26,6 @@ CUT = Bounds(exclusive=True, cuts=1)
 CRASH = Bounds(crashes=1)
 BROKER = Bounds(broker_crashes=1)
 FOUND = {
-    "stale-close": CUT,
     "no-lease": CUT,
     "no-fencing": CUT,
     "fence-without-stop": CUT,

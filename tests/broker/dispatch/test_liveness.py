@@ -277,6 +277,17 @@ def test_stopping_exclusive_job_is_settled_when_the_lease_is_over(exclusive: Gro
     assert exclusive.advance(0.1).states == {"j1": "cancelled"}
 
 
+def test_exclusive_work_of_a_process_that_was_heard_after_its_end_waits_for_that_lease(exclusive: GroupBench) -> None:
+    """Its heartbeat was acknowledged before anybody had told its stream that another process has taken over."""
+    old = exclusive.agent("a").session
+    exclusive.advance(1.1).mute("a").advance(3).connect("a", new=True)
+    heard_us = exclusive.now_us
+    exclusive.batch(AgentsHeard(((exclusive.agent("a").no, old, heard_us),))).advance(9.9)
+    assert exclusive.phases == {"j1": "away"}
+    exclusive.advance(0.2)
+    assert exclusive.phases != {"j1": "away"}
+
+
 def test_detached_attempts_give_their_slots_back_when_the_session_ends(group: GroupBench) -> None:
     group.agents("a", "b").submit("j1").advance(5).close("a").connect("a").submit("j2")
     assert group.assigned == {"b": ["j1"], "a": ["j2"]}
