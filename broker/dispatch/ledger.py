@@ -434,8 +434,14 @@ class Ledger:
                 self.limit_freed(job.lane.limit_key)  # its lane may be the only one of the limit that was served
 
     def cancel(self, job: Job, reason: str, actor: str = "") -> None:
-        """Make the job final as cancelled, by `actor`, or else by who had asked for it."""
+        """Make the job final as cancelled, by `actor`, or else by who had asked for it.
+
+        In a group that is removed that is the reason, however the job's last attempt ended.
+        """
         before = job.state
+        if self.is_removed:
+            reason = job.code = reasons.GROUP_REMOVED
+            actor = self.removed_by
         actor = actor or self.cancelled_by.get(job.key, "")
         self.end(job, JobState.CANCELLED, reason, actor)
         self.record(job, before, reason, actor)

@@ -196,7 +196,7 @@ def confirm_stop(ledger: Ledger, job: Job, cause: Cause = Cause.STOP_CONFIRMED, 
         ledger.close_attempt(job, f"stopped_{reason}")
     actor = ledger.agents[job.agent].admin_actor if reason in _OF_OPERATORS else ""
     if job.cancel_requested:
-        ledger.cancel(job, reasons.GROUP_REMOVED if ledger.is_removed else "cancelled", ledger.removed_by)
+        ledger.cancel(job, "cancelled")
     elif reason == StopReason.RUN_TIMEOUT:
         job.code, job.message = reasons.RUN_TIMEOUT, f"ran longer than {job.run_timeout_us / SECOND_US:g} s"
         after_failure(ledger, job, retryable=True, reason=reasons.RUN_TIMEOUT)

@@ -21,7 +21,7 @@ def after_failure(ledger: Ledger, job: Job, *, retryable: bool, reason: str) -> 
         return
     job.failures += 1
     if job.cancel_requested:
-        ledger.end(job, JobState.CANCELLED, reason)
+        ledger.cancel(job, reason)
     elif job.failures >= job.policy.failures_max:
         give_up(ledger, job, reasons.ATTEMPTS_USED)
     else:

@@ -178,7 +178,10 @@ class Watcher:
                 self._agents.pop(notice.job_key, None)
 
     def _answers(self, event: Event, new: Effects) -> Iterator[str]:
-        """8: each request has one reply, each outcome received one acknowledgement, accepted or refused."""
+        """8: each request has one reply, each outcome received one acknowledgement, accepted or refused.
+
+        Of an agent that is removed and forgotten nothing is heard any more: its stream has been ended.
+        """
         asked = [event.ticket] if hasattr(event, "ticket") else []
         replied = [reply.ticket for reply in new.replies]
         if replied != asked:
@@ -187,7 +190,8 @@ class Watcher:
         answered = [
             (send.session, send.job_key, send.attempt) for send in new.sends if isinstance(send, _OUTCOME_ANSWERS)
         ]
-        if sorted(received) != sorted(answered):
+        is_forgotten = isinstance(event, AttemptFinished) and event.agent not in self.dispatcher.ledger.agents
+        if sorted(received) != sorted(answered) and not (is_forgotten and not answered):
             yield f"outcomes {sorted(received)} were acknowledged as {sorted(answered)}"
 
     def _chosen_right(self, assigns: list[AssignJob]) -> Iterator[str]:

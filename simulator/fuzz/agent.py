@@ -17,10 +17,11 @@ from agent_stub.session import (
     Outcome,
     OutcomeStatus,
     Phase,
+    Progress,
     StartRun,
     StopRun,
 )
-from broker.dispatch.model import AgentNo
+from broker.dispatch.model import AgentNo, JobKey
 from simulator.fuzz.broken import expect
 from simulator.fuzz.broker import BrokerProcess
 from simulator.fuzz.chronicle import Chronicle
@@ -141,6 +142,11 @@ class AgentProcess:
         """What it says of itself in its Hello."""
         return self._labels
 
+    @property
+    def job_keys(self) -> list[JobKey]:
+        """The jobs that it runs."""
+        return [JobKey(key) for key, _ in self._runs]
+
     # --- its life ---------------------------------------------------------------------------------------------------
 
     def kill(self) -> None:
@@ -258,6 +264,9 @@ class AgentProcess:
     def _read(self, stream: Stream, frame: BrokerFrame) -> None:
         if stream is not self.stream:
             return
+        if frame.reject_retry_us == 0:  # for good: the process gives up
+            self.kill()
+            return
         if frame.reject_retry_us is not None:
             self._leave(frame.reject_retry_us)
             return
@@ -312,6 +321,15 @@ class AgentProcess:
             self._later(POISONED_US, self.kill)
         else:
             self._end_run(run, self._chance.choice(RUN_TIMES_US))
+            if "progress" in self._course.features:
+                for quarter in (1, 2, 3):
+                    self._later(quarter * (run.ends_us - self._timeline.now_us) // 4, lambda: self._progress(key))
+
+    def _progress(self, key: Key) -> None:
+        """A run that goes on says from where it could be taken up."""
+        if key in self._runs:
+            self.session.progressed(Progress(*key, checkpoint=b"%d" % key[1]))
+            self._pump()
 
     def _stop(self, order: StopRun) -> None:
         run = self._runs.get((order.job_key, order.attempt))

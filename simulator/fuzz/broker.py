@@ -22,29 +22,28 @@ from broker.dispatch.messages import (
     AgentConnected,
     AgentLeaving,
     AgentLeft,
-    AgentNoticed,
     AgentsHeard,
     AttemptAccepted,
     AttemptFinished,
     AttemptId,
+    AttemptProgressed,
     AttemptRejected,
     AttemptStarted,
     CapacityStated,
-    Effects,
     Event,
     GroupConfigured,
+    GroupRemoveRequested,
     JobSubmitted,
     KnownJob,
     Reply,
     SessionClosed,
 )
-from broker.dispatch.model import AgentNo, GroupNo, JobKey, OutcomeStatus, Phase, SessionId, Spread
+from broker.dispatch.model import AgentNo, GroupNo, JobKey, OutcomeStatus, SessionId, Spread
 from broker.dispatch.stored import Stored
-from broker.dispatch.watcher import Watcher
-from simulator.fuzz.broken import BrokenPromiseError, expect
 from simulator.fuzz.chronicle import Chronicle
 from simulator.fuzz.course import Course
 from simulator.fuzz.frames import BrokerFrame, Writer
+from simulator.fuzz.judged import JudgedDispatcher, judge
 from simulator.fuzz.timeline import MS, Timeline
 
 GROUP: Final = GroupNo(1)
@@ -53,78 +52,7 @@ COMMIT_US: Final = 5 * MS
 FAILING_US: Final = 1_000 * MS
 """How long a commit takes at the most that fails."""
 DispatcherT = TypeVar("DispatcherT", bound=Dispatcher)
-_GOES_ON: Final = (Phase.SENT, Phase.ACCEPTED)
-"""Attempts that nobody wants to end."""
 _STATUS: Final = dict(zip((1, 2, 3, 4), OutcomeStatus, strict=True))
-
-
-class JudgedDispatcher(Dispatcher):
-    """Each step is judged by what only a step shows, and every few batches by all invariants of a state.
-
-    `begin` when it is recovered. It is looked at as a whole after each step (`looks_every` 0) or after so many batches.
-    With `keeps`, what it is given and what it orders is kept, so that `Watcher.replay` can judge invariant 9.
-    """
-
-    def begin(self, *, keeps: bool, looks_every: int) -> None:
-        """It is recovered: from now on it is watched."""
-        self.watcher = Watcher(self)
-        self._keeps = keeps
-        self._looks_every = looks_every
-        self._unlooked = 0  # batches
-        self.judge_state()
-
-    def judge_state(self) -> None:
-        """All invariants of a state.
-
-        What is wrong in the books stays there, so that a later look finds it too; what passes by itself (work that
-        could have started, and did later) is found where every step is looked at.
-        """
-        self._unlooked = 0
-        judge(check(self))
-        for job in self.ledger.jobs.values():
-            if job.phase in _GOES_ON and (job.cancel_requested or job.stop_reason):
-                promise = "P2" if job.cancel_requested else "P6"
-                raise BrokenPromiseError(promise, f"job {job.key} was told to stop and is {job.phase}: nobody stops it")
-
-    def step(self, now_us: int, event: Event) -> None:
-        effects = self.ledger.effects
-        replies, sends, notices = len(effects.replies), len(effects.sends), len(effects.notices)
-        super().step(now_us, event)
-        if self._keeps:
-            self.watcher.script.append((now_us, event))
-        self.watcher.judge(
-            event,
-            Effects(replies=effects.replies[replies:], sends=effects.sends[sends:], notices=effects.notices[notices:]),
-        )
-        for notice in effects.notices[notices:]:
-            if isinstance(notice, AgentNoticed) and notice.why == "drained":
-                held = self.ledger.agents[notice.agent].held
-                expect(not held, "inv13", f"agent {notice.agent} is drained and holds {held} attempts")
-        if not self._looks_every:
-            self.judge_state()
-        judge(self.watcher.violations)
-
-    def take_effects(self) -> Effects:
-        self._unlooked += 1
-        if self._unlooked >= self._looks_every > 0:
-            self.judge_state()
-        effects = super().take_effects()
-        ledger = self.ledger
-        named = {*ledger.lazy, *ledger.checkpoints, *ledger.cancelled_by, *(job.key for job in ledger.fresh.values())}
-        left = sorted(key for key in named if key not in ledger.jobs)
-        expect(not left, "inv12", f"finished jobs are remembered: {left}")
-        expect(not (ledger.fresh or ledger.fresh_keys), "inv12", "what is written still counts as fresh")
-        if self._keeps:
-            self.watcher.script.append((self.ledger.now_us, None))
-            self.watcher.taken.append(replace(effects, replies=[*effects.replies], sends=[*effects.sends]))
-        return effects
-
-
-def judge(found: list[Violation]) -> None:
-    """Raises BrokenPromiseError with the first that was found."""
-    if found:
-        text = "; ".join(one.text for one in found if one.number == found[0].number)
-        raise BrokenPromiseError(f"inv{found[0].number:02}", text)
 
 
 class Chance(Protocol):
@@ -190,6 +118,8 @@ class BrokerProcess:
         self.stored = Stored()
         self.known: dict[bytes, KnownJob] = {}
         self.is_up = False
+        self.is_removed = False
+        """Whether an operator has removed the group, which is on disk before the dispatcher hears of it."""
         self.returning_until_us = 0
         """Until when agents may be on their way back after its start."""
         self.epoch = 0
@@ -228,6 +158,8 @@ class BrokerProcess:
         self._stood_from_us: int | None = None  # since the last turn
         self._asleep: list[Callable[[], None]] = []
         self._arm()
+        if self.is_removed:
+            self.remove_group()
 
     def _recovered(self, kind: type[DispatcherT], stored: Stored, now_us: int) -> DispatcherT:
         dispatcher = kind(GROUP, self.policy, self.epoch, self._jitter())
@@ -273,6 +205,11 @@ class BrokerProcess:
         """An operator configures the group: that is on disk before the dispatcher hears of it."""
         self.policy = replace(self.policy, spread=spread, refuses_inactive=refuses_inactive)
         self.ask(lambda ticket: GroupConfigured(ticket, spread, refuses_inactive))
+
+    def remove_group(self) -> None:
+        """An operator removes the group: that is on disk before the dispatcher hears of it, and said at each start."""
+        self.is_removed = True
+        self.ask(lambda ticket: GroupRemoveRequested(ticket, "ann"))
 
     def kill(self, *, keeps: bool | None = None) -> None:
         """`kill -9`. Whether the batch under way is on disk `keeps` says, or chance; nobody is answered."""
@@ -397,6 +334,10 @@ class BrokerProcess:
             for one in frame.rejected
         ]
         events += [AttemptStarted(agent, session, JobKey(key), attempt) for key, attempt in frame.started]
+        events += [
+            AttemptProgressed(agent, session, JobKey(one.job_key), one.attempt, one.checkpoint)
+            for one in frame.progress
+        ]
         events += [self._outcome(peer, one) for one in frame.outcomes]
         if frame.drain_request is not None:
             events.append(AgentLeaving(agent, session))
@@ -450,9 +391,11 @@ class BrokerProcess:
         return [AgentsHeard(tuple((agent, session, at_us) for session, (agent, at_us) in heard.items()))]
 
     def _known(self, event: Event) -> Event:
-        if isinstance(event, JobSubmitted):
-            return replace(event, known=self.known.get(event.job_id))
-        return event
+        if not isinstance(event, JobSubmitted):
+            return event
+        row = self.stored.keys.get(event.idempotency_key)
+        same_key = None if row is None else KnownJob(row.job_key, row.digest)
+        return replace(event, known=self.known.get(event.job_id, same_key))
 
     def _committed(self) -> None:
         if self.fails_next_commit:  # nobody knows whether it is on disk: the broker ends, and reads it when it starts

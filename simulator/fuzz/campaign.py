@@ -12,7 +12,7 @@ from typing import Final
 from simulator.backends import Backend
 from simulator.fuzz.broken import CRASH, BrokenPromiseError
 from simulator.fuzz.chronicle import DIGEST_BYTES
-from simulator.fuzz.course import Course, course_of
+from simulator.fuzz.course import FEATURES, Course, course_of
 from simulator.fuzz.faults import FAULTS, GENTLE
 from simulator.fuzz.mesh import Mesh
 from simulator.fuzz.timeline import START_US, S
@@ -32,6 +32,10 @@ SOMETIMES: Final = frozenset(
         "refused: QUEUE_FULL",
         "rejected: AGENT_DISABLED",
         "rejected: QUARANTINED",
+        "rejected: REMOVED",
+        "refused: GROUP_REMOVED",
+        "cancelled: group_removed",
+        "checkpoint kept",
         "attempt taken_over",
         "killed before commit",
         "killed after commit",
@@ -42,7 +46,7 @@ SOMETIMES: Final = frozenset(
     | {f"attempt {ending}" for ending in ("rejected_leaving", "rejected_unfit", "accept_timeout")}
     | {f"attempt stopped_{why}" for why in ("accept_timeout", "requested", "run_timeout", "drain_requeue")}
     | {f"agent {why}" for why in ("connected", "closed", "silent", "heard", "leaving", "left", "stuck")}
-    | {f"agent {why}" for why in ("draining", "drain_deadline", "drained", "disabled", "enabled")}
+    | {f"agent {why}" for why in ("draining", "drain_deadline", "drained", "disabled", "enabled", "removed")}
 )
 """What must have happened in some run of a campaign, or it shows nothing."""
 
@@ -103,9 +107,9 @@ def play(course: Course, *, keeps: bool = False) -> tuple[Mesh | None, Violation
     return mesh, None
 
 
-def course_of_seed(seed: int) -> Course:
-    """What a campaign plays for this seed."""
-    return course_of(seed, tuple(FAULTS))
+def course_of_seed(seed: int, faults: int = len(FAULTS), features: int = len(FEATURES)) -> Course:
+    """What a campaign plays for this seed; with fewer of the two what one played when there were only so many."""
+    return course_of(seed, tuple(FAULTS)[:faults], FEATURES[:features])
 
 
 def play_seeds(seeds: Iterable[int]) -> Schedules:

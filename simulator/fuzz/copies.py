@@ -12,8 +12,8 @@ from broker.dispatch.ledger import Ledger
 from broker.dispatch.model import DispatchPolicy, OperationPolicy
 from broker.dispatch.snapshot import slots_of
 from simulator.fuzz.bounds import Bounds
-from simulator.fuzz.broker import JudgedDispatcher
 from simulator.fuzz.course import Course
+from simulator.fuzz.judged import JudgedDispatcher
 from simulator.fuzz.small import SmallMesh
 
 _LEDGER: Final = slots_of(Ledger)

@@ -26,8 +26,10 @@ FEATURES: Final = (
     "hopeless",
     "boasts",
     "bounds",
+    "progress",
+    "removal",
 )
-"""What submissions and agents may have beyond the plain: see `submission`, `labels_of` and `operations_of`."""
+"""What a run may have beyond the plain: see `submission`, `labels_of`, `claims` and `Course`. Added at the end only."""
 WORK: Final = "work"
 RARE: Final = "rare"
 """An operation that only the first agent serves; with `boasts` the last one says so too, and refuses it."""
@@ -44,8 +46,12 @@ POLICIES: Final = tuple(
 LIMITED: Final = OperationPolicy(len(POLICIES) + 1, cancel_grace_us=3 * SECOND_US, running_max=1)
 LIVE_MAX: Final = 6
 """Live jobs that a group with `bounds` takes."""
+REMOVALS: Final = 0.25
+"""Share of the runs with `removal` in which the group is removed in the midst of the faults."""
 STRICT: Final = (3, 8)
 """Of sixteen seeds those in which all invariants are judged after each step; what is wrong in the books stays there."""
+FAULTY_US: Final = 40 * S
+"""How long faults happen."""
 OTHER_DIGEST: Final = b"other"
 """Of a submission that says the id of a job and means another one."""
 
@@ -67,6 +73,7 @@ class Course:
     (invariant 9), which costs as much as the run. `looks_every`: after how many batches all invariants of a state are
     judged; 0: after each step of the dispatcher, which costs more than the run. `strikes` are those of another run of
     the same seed: they strike in the place of what would be drawn. Jobs that are `left_out` are never submitted.
+    `removed_after_us`: when the group is removed with all that it has; 0: never.
     """
 
     seed: int
@@ -82,6 +89,7 @@ class Course:
     policy: DispatchPolicy = field(default_factory=DispatchPolicy)
     strikes: tuple[Strike, ...] | None = None
     left_out: frozenset[int] = frozenset()
+    removed_after_us: int = 0
 
     @property
     def submitted(self) -> tuple[int, ...]:
@@ -89,11 +97,11 @@ class Course:
         return tuple(number for number in range(self.jobs) if number not in self.left_out)
 
 
-def course_of(seed: int, faults: tuple[str, ...]) -> Course:
-    """Each fault and feature on with one half (a swarm); one seed in four with all of them."""
+def course_of(seed: int, faults: tuple[str, ...], known: tuple[str, ...] = FEATURES) -> Course:
+    """Each fault and each `known` feature on with one half (a swarm); one seed in four with all of them."""
     chance = Random(f"course {seed}")
     is_full = seed % 4 == 0
-    features = tuple(feature for feature in FEATURES if is_full or chance.random() < 0.5)
+    features = tuple(feature for feature in known if is_full or chance.random() < 0.5)
     return Course(
         seed,
         tuple(fault for fault in faults if is_full or chance.random() < 0.5),
@@ -105,7 +113,12 @@ def course_of(seed: int, faults: tuple[str, ...]) -> Course:
         replays=seed % 8 == 0,
         looks_every=0 if seed % 16 in STRICT else 5,
         policy=_policy(chance, LIVE_MAX if "bounds" in features else DispatchPolicy().queue_jobs_max),
+        removed_after_us=_removed_after_us(chance) if "removal" in features else 0,
     )
+
+
+def _removed_after_us(chance: Random) -> int:
+    return chance.randrange(10 * S, FAULTY_US) if chance.random() < REMOVALS else 0
 
 
 def _policy(chance: Random, jobs_max: int) -> DispatchPolicy:

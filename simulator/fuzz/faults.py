@@ -6,13 +6,12 @@ from functools import partial
 from typing import Final
 
 from broker.dispatch.messages import (
-    CancelRequested,
     DisableRequested,
     DrainRequested,
+    JobAccepted,
     JobSubmitted,
     RankSet,
     Reply,
-    RequestDone,
     RequestRefused,
 )
 from broker.dispatch.model import DrainEnd, DrainThen, JobKey, Spread
@@ -187,14 +186,38 @@ def _configure(mesh: Mesh) -> bool:
 def _cancel(mesh: Mesh) -> bool:
     if not (mesh.broker.is_up and mesh.accepted):
         return False
-    key = mesh.chance.choice(list(mesh.accepted.values()))
-    mesh.broker.ask(lambda ticket: CancelRequested(ticket, key, "ann"), partial(_note_cancelled, mesh, key))
+    _cancel_job(mesh, mesh.chance.choice(list(mesh.accepted.values())))
     return True
 
 
-def _note_cancelled(mesh: Mesh, key: JobKey, reply: Reply) -> None:
-    if isinstance(reply, RequestDone):
-        mesh.judge.cancelled.add(key)
+def _cancel_job(mesh: Mesh, key: JobKey) -> None:
+    if mesh.broker.is_up:
+        mesh.judge.cancel(mesh.broker, key)
+
+
+def _cancel_away(mesh: Mesh) -> bool:
+    """What an agent runs is cancelled while its stream is away for a moment."""
+    keys = {agent.name: agent.job_keys for agent in mesh.alive() if agent.stream is not None and agent.job_keys}
+    if not (mesh.broker.is_up and keys):
+        return False
+    name = mesh.chance.choice(list(keys))
+    stream = mesh.agents[name].stream
+    if stream is not None:
+        stream.cut()
+    key = mesh.chance.choice(keys[name])
+    mesh.timeline.after(mesh.chance.randrange(20 * MS, 300 * MS), lambda: _cancel_job(mesh, key))
+    return True
+
+
+def _drain_away(mesh: Mesh) -> bool:
+    """An agent is drained to stop and, before it can be told that it is done, away until it holds nothing."""
+    agent = mesh.any_agent()
+    if not mesh.broker.is_up or agent is None or agent.stream is None:
+        return False
+    number = agent.number
+    mesh.broker.ask(lambda ticket: DrainRequested(ticket, number, DrainEnd.STOP, DrainThen.FINISH, 0, "ann"))
+    mesh.timeline.after(mesh.chance.randrange(10 * MS, 2 * S), lambda: agent.cut_off(5 * S))
+    return True
 
 
 def _submit_again(mesh: Mesh) -> bool:
@@ -220,6 +243,51 @@ def _expect_first(mesh: Mesh, first: JobKey, is_other: bool, reply: Reply) -> No
     if not isinstance(reply, RequestRefused):
         key = getattr(reply, "job_key", None)
         expect(key == first, "P7", f"job {first} submitted again became job {key}")
+
+
+def _say_key_again(mesh: Mesh) -> bool:
+    """Somebody says the key of a job under another id: it is that job, also when both are said at once."""
+    numbers = [number for number in mesh.course.submitted if mesh.submission(number, 0).idempotency_key]
+    if not (mesh.broker.is_up and numbers):
+        return False
+    number = mesh.chance.choice(numbers)
+    first = mesh.accepted.get(number)
+    is_other = first is not None and mesh.chance.random() < 0.5
+    digest = OTHER_DIGEST if is_other else mesh.submission(number, 0).digest
+
+    def ask(ticket: int) -> JobSubmitted:
+        event = replace(mesh.submission(number, ticket), job_id=b"job %d again" % number, digest=digest)
+        mesh.judge.asked[event.job_id] = event
+        return event
+
+    if first is not None:
+        mesh.broker.ask(ask, partial(_expect_first, mesh, first, is_other))
+        return True
+    mesh.broker.ask(ask, partial(_expect_one, mesh, number))
+    mesh.submit(number)
+    return True
+
+
+def _expect_one(mesh: Mesh, number: int, reply: Reply) -> None:
+    """Two said one key, and neither has been answered before."""
+    if mesh.refusal(reply) is not None:
+        return
+    expect(isinstance(reply, JobAccepted), "P7", f"the key of job {number} was answered by {reply}")
+    if isinstance(reply, JobAccepted):
+        mesh.judge.same_keys.append((number, reply.job_key))
+
+
+def _remove_agent(mesh: Mesh) -> bool:
+    if mesh.broker.is_up:
+        mesh.remove(mesh.any_number())
+    return mesh.broker.is_up
+
+
+def _label(mesh: Mesh) -> bool:
+    """An operator says in which zone an agent is, whatever it claims, or takes that back."""
+    if mesh.broker.is_up:
+        mesh.label(mesh.any_number(), *mesh.chance.choice(((), ("zone=x",), ("zone=y",))))
+    return mesh.broker.is_up
 
 
 def _kill_broker_briefly(mesh: Mesh) -> bool:
@@ -252,8 +320,13 @@ FAULTS: Final[Mapping[str, Callable[[Mesh], bool]]] = {
     "configure": _configure,
     "cancel": _cancel,
     "submit-again": _submit_again,
+    "say-key-again": _say_key_again,
+    "remove-agent": _remove_agent,
+    "label": _label,
+    "cancel-away": _cancel_away,
+    "drain-away": _drain_away,
 }
-"""All that a swarm draws from."""
+"""All that a swarm draws from. New ones come last: `tests/simulation/seeds.txt` counts on it."""
 
 GENTLE: Final[Mapping[str, Callable[[Mesh], bool]]] = {
     "cut": _cut,

@@ -29,6 +29,7 @@ class BrokerFrame:
 
     welcome: Welcome | None = None
     reject_retry_us: int | None = None
+    """After how long a refused agent may ask again; 0: never."""
     beat: tuple[int, int] | None = None
     resync: bool = False
     acknowledged: list[Key] = field(default_factory=list)

@@ -1,11 +1,12 @@
 """What is judged from outside: what was committed, what was answered and what really ran.
 
-The invariants look into the dispatcher (`simulator.fuzz.broker.JudgedDispatcher`); nothing here does, but for the end,
+The invariants look into the dispatcher (`simulator.fuzz.judged.JudgedDispatcher`); nothing here does, but for the end,
 when nothing may be left.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from agent_stub.session import AgentSession
@@ -15,33 +16,51 @@ from broker.dispatch.messages import (
     AcceptOutcome,
     AgentNoticed,
     AssignJob,
+    CancelRequested,
+    EndSession,
+    GroupRemoval,
     JobSubmitted,
     RefuseOutcome,
     RejectAgent,
+    Reply,
+    RequestDone,
     Send,
     StopReason,
     Transition,
+    WelcomeAgent,
 )
 from broker.dispatch.model import (
     FINAL_STATES,
     Admin,
+    Agent,
     AgentNo,
     DrainThen,
     JobKey,
     JobState,
+    Link,
     OnLoss,
     OperationPolicy,
-    SessionId,
 )
 from broker.dispatch.rows import AgentRow, JobRow, KeyRow
 from simulator.fuzz.agent import Journal
 from simulator.fuzz.broken import LIVENESS, BrokenPromiseError, expect
-from simulator.fuzz.broker import BrokerProcess
+from simulator.fuzz.broker import BrokerProcess, Caller, Peer
 from simulator.fuzz.chronicle import Chronicle
 
 _GIVEN_UP: Final = ("lost", "not_listed", "incarnation_ended", "accept_timeout", "left")
 _CHOICES: Final = {StopReason.DRAIN_REQUEUE: DrainThen.REQUEUE, "killed": DrainThen.KILL}
 """Reasons of transitions, and what an operator must have chosen for them."""
+
+
+def stays(agent: Agent) -> bool:
+    """Whether its process was drained to stop, and is still there."""
+    return agent.is_present and agent.link is Link.STOPPED
+
+
+def _together(claims: Iterable[str], said: Iterable[str]) -> set[str]:
+    """The labels of an agent: what operators said of it wins over what it claims under the same key."""
+    named = {label.partition("=")[0]: label for label in claims}
+    return {*(named | {label.partition("=")[0]: label for label in said}).values()}
 
 
 class Runner(Protocol):
@@ -55,7 +74,9 @@ class Judge:
     """Hears of every commit. Its methods raise BrokenPromiseError.
 
     `asked` is what submitters said, by job id. `ended` are the final states by job, `taken` how often each outcome was
-    accepted, `chosen` what operators chose for the deadlines of drains, by agent.
+    accepted, `chosen` what operators chose for the deadlines of drains, by agent, `cancelled` what cannot go on because
+    somebody was told that it is, `same_keys` what those were answered who said the key of a submission under another
+    id.
     """
 
     def __init__(self, chronicle: Chronicle, journal: Journal) -> None:
@@ -63,6 +84,8 @@ class Judge:
         self.ended: dict[JobKey, JobState] = {}
         self.chosen: set[tuple[AgentNo, DrainThen]] = set()
         self.cancelled: set[JobKey] = set()
+        self._cancel_asked: set[JobKey] = set()
+        self.same_keys: list[tuple[int, JobKey]] = []
         self._chronicle = chronicle
         self._journal = journal
         self.taken: Counter[tuple[JobKey, int]] = Counter()
@@ -70,6 +93,12 @@ class Judge:
         self._admins: dict[AgentNo, Admin] = {}
         self._policies: dict[JobKey, OperationPolicy] = {}
         self._by_hand: set[JobKey] = set()
+        self._said: dict[AgentNo, tuple[str, ...]] = {}
+        self._wanted: dict[JobKey, frozenset[str]] = {}
+        self._is_removed = False
+        self._epoch = 0
+        self._taken_over: dict[AgentNo, set[bytes]] = {}
+        self._attempts: dict[JobKey, int] = {}
         self._places: dict[JobKey, int] = {}
 
     @property
@@ -77,31 +106,45 @@ class Judge:
         """Attempts that the broker knew to run and gave up although nobody asked for it: (job, attempt, why)."""
         return [one[:3] for one in self._endings if one[2] in _GIVEN_UP and one[3]]
 
+    def cancel(self, broker: BrokerProcess, key: JobKey) -> None:
+        """Somebody cancels a job, and is answered or not."""
+        self._cancel_asked.add(key)
+        broker.ask(lambda ticket: CancelRequested(ticket, key, "ann"), partial(self._note_cancelled, key))
+
+    def _note_cancelled(self, key: JobKey, reply: Reply) -> None:
+        if isinstance(reply, RequestDone):
+            self.cancelled.add(key)
+
     # --- what is committed ------------------------------------------------------------------------------------------
 
     def on_commit(self, broker: BrokerProcess, batch: Batch) -> None:
         """A batch is on disk, and will be seen."""
         sends = list(batch.sends())
-        agents = {peer.session: peer.agent for peer in broker.peers.values()}
-        allowed = self._allowed([row for writes in batch.writes.values() for row in writes.agents])
+        callers = {peer.session: peer.caller for peer in broker.peers.values()}
+        rows = [row for writes in batch.writes.values() for row in writes.agents]
+        fits, allowed = self._fits(rows), self._allowed(rows)
         for writes in batch.writes.values():
             for job in writes.inserts:
                 self._policies[job.job_key] = broker.stored.policies[job.policy_no]
                 if job.job_id in self.asked:
                     self._on_insert(job, self.asked[job.job_id], writes.keys, broker.policy.keys_us)
+            for key, content in writes.checkpoints.items():
+                self._on_checkpoint(key, content)
             for row in writes.attempts:
                 self._endings.append((row.job_key, row.attempt, row.ending, row.started_us))
                 self._chronicle.count(f"attempt {row.ending}")
         for send in sends:  # an assignment and its end may share a batch: look before the notices
             if isinstance(send, AssignJob):
-                self._on_assign(send, agents, allowed)
+                self._on_assign(send, callers.get(send.session), fits, allowed)
         for notice in batch.notices():
             if isinstance(notice, Transition):
-                self._on_transition(notice, broker.returning_until_us)
+                self._on_transition(notice, broker)
             elif isinstance(notice, AgentNoticed):
                 self._chronicle.count(f"agent {notice.why}")
         for send in sends:
             self._on_send(send)
+        self._on_sessions(broker, sends)
+        self._is_removed |= any(isinstance(reply, GroupRemoval) for reply in batch.replies())
 
     def _on_insert(self, row: JobRow, asked: JobSubmitted, keys: Iterable[KeyRow], keys_us: int) -> None:
         """What is stored is what was asked for: its times count from its acceptance, or from its wished start."""
@@ -116,6 +159,7 @@ class Judge:
             "run_timeout_us": asked.run_timeout_us,
             "total_by_us": accepted_us + asked.total_timeout_us if asked.total_timeout_us else 0,
         }
+        self._wanted[row.job_key] = frozenset(asked.labels)
         wrong = {name: getattr(row, name) for name, value in wanted.items() if getattr(row, name) != value}
         expect(not wrong, "P1", f"job {row.job_key} is stored with {wrong}, submitted as {wanted}")
         found = [(key.key, key.expires_us) for key in keys if key.job_key == row.job_key]
@@ -129,15 +173,48 @@ class Judge:
         self._admins.update((row.agent_no, Admin(row.admin)) for row in rows)
         return lambda no: no not in disabled
 
-    def _on_assign(self, send: AssignJob, agents: dict[SessionId, AgentNo], allowed: Callable[[AgentNo], bool]) -> None:
+    def _fits(self, rows: Sequence[AgentRow]) -> Callable[[Caller, frozenset[str]], bool]:
+        """Whether a caller had some labels at some time in the batch; takes in what the batch says of agents."""
+        said: dict[AgentNo, list[tuple[str, ...]]] = {row.agent_no: [self._said.get(row.agent_no, ())] for row in rows}
+        for row in rows:
+            said[row.agent_no].append(row.labels)
+            self._said[row.agent_no] = row.labels
+
+        def fits(caller: Caller, wanted: frozenset[str]) -> bool:
+            spoken = said.get(caller.number) or [self._said.get(caller.number, ())]
+            return any(wanted <= _together(caller.labels, one) for one in spoken)
+
+        return fits
+
+    def _on_checkpoint(self, key: JobKey, content: object) -> None:
+        """What a later attempt starts from is what the latest one said that was known, not what an earlier one did."""
+        attempt = int(content) if isinstance(content, bytes) else 0
+        self._chronicle.count("checkpoint kept")
+        if key in self.ended:
+            raise BrokenPromiseError("P4", f"a checkpoint of attempt {attempt} of job {key} is stored after the end")
+        latest = self._attempts.get(key, 0)
+        expect(attempt >= latest, "P4", f"a checkpoint of attempt {attempt} of job {key} is stored during {latest}")
+
+    def _on_assign(
+        self,
+        send: AssignJob,
+        caller: Caller | None,
+        fits: Callable[[Caller, frozenset[str]], bool],
+        allowed: Callable[[AgentNo], bool],
+    ) -> None:
         if send.job_key in self.ended:  # not `expect`: the words cost more than the question
             raise BrokenPromiseError("P4", f"{send} after the end")
         if send.job_key in self.cancelled:
             raise BrokenPromiseError("P2", f"{send} after the job was cancelled")
-        agent = agents.get(send.session)
-        expect(agent is None or allowed(agent), "P5", f"job {send.job_key} is given to agent {agent}, which is not on")
+        self._attempts[send.job_key] = send.attempt
+        expect(not self._is_removed, "P5", f"{send} after the group was removed")
+        if caller is None:
+            return
+        no, wanted = caller.number, self._wanted.get(send.job_key, frozenset())
+        expect(allowed(no), "P5", f"job {send.job_key} is given to agent {no}, which is not on")
+        expect(fits(caller, wanted), "inv04", f"job {send.job_key} is given to agent {no}, which is not {set(wanted)}")
 
-    def _on_transition(self, notice: Transition, returning_until_us: int) -> None:
+    def _on_transition(self, notice: Transition, broker: BrokerProcess) -> None:
         if notice.job_key in self.ended:
             raise BrokenPromiseError("inv07", f"{notice} after the end")
         self._chronicle.count(f"{notice.to_state}: {notice.reason}")
@@ -147,7 +224,11 @@ class Judge:
             self.ended[notice.job_key] = notice.to_state
             if notice.reason == reasons.RESOLVED:
                 self._by_hand.add(notice.job_key)
-        is_early = notice.reason == reasons.OPERATION_UNKNOWN and notice.at_us < returning_until_us
+        if notice.to_state is JobState.CANCELLED:
+            is_gone = notice.reason == reasons.GROUP_REMOVED
+            is_asked = broker.is_removed if is_gone else notice.job_key in self._cancel_asked
+            expect(is_asked, "P2", f"job {notice.job_key} is cancelled ({notice.reason}), which nobody asked for")
+        is_early = notice.reason == reasons.OPERATION_UNKNOWN and notice.at_us < broker.returning_until_us
         expect(not is_early, "P1", f"job {notice.job_key} fails before agents had the time to come back: {notice}")
         place_us = self._places.setdefault(notice.job_key, notice.ready_us)
         if notice.ready_us != place_us:
@@ -168,18 +249,41 @@ class Judge:
         elif isinstance(send, RejectAgent):
             self._chronicle.count(f"rejected: {send.code}")
 
+    def _on_sessions(self, broker: BrokerProcess, sends: Sequence[Send]) -> None:
+        """A process that another one took over from does not take over again while that one is there."""
+        if self._epoch != broker.epoch:
+            self._epoch = broker.epoch
+            self._taken_over.clear()
+        peers = {peer.session: peer for peer in broker.peers.values()}
+        ended: Peer | None = None  # in the step that the next Welcome is of
+        for send in sends:
+            if isinstance(send, EndSession) and send.reason == "taken_over":
+                ended = peers.get(send.session)
+            elif isinstance(send, WelcomeAgent):
+                before, ended, peer = ended, None, peers.get(send.session)
+                if peer is None:
+                    continue
+                taken_over = self._taken_over.setdefault(peer.agent, set())
+                if before is None:  # nobody of this name was there
+                    taken_over.discard(peer.incarnation)
+                    continue
+                text = f"two processes of agent {peer.agent} take its work from one another"
+                expect(peer.incarnation not in taken_over, LIVENESS, text)
+                taken_over.add(before.incarnation)
+
     # --- the end ----------------------------------------------------------------------------------------------------
 
-    def at_end(self, broker: BrokerProcess, agents: Iterable[Runner], accepted: dict[int, JobKey], jobs: int) -> None:
-        """All is quiet: `accepted` are the answers that submitters had, of `jobs` submissions."""
+    def at_end(self, broker: BrokerProcess, agents: Iterable[Runner], accepted: dict[int, JobKey]) -> None:
+        """All is quiet: `accepted` are the answers that submitters had."""
         self._nothing_is_left(broker, agents)
-        expect(len(accepted) == jobs, LIVENESS, "a submission was never answered")
-        keys = set(accepted.values())
+        apart = [number for number, key in self.same_keys if accepted.get(number, key) != key]
+        expect(not apart, "P7", f"one key became two jobs: of the submissions {apart}")
+        keys = {*accepted.values(), *(key for _, key in self.same_keys)}
         lost = sorted(keys - set(self.ended))
         expect(not lost, "P1", f"jobs that were accepted are gone: {lost}")
         phantoms = sorted(set(self.ended) - keys)
         expect(not phantoms, "P7", f"jobs that nobody submitted: {phantoms}")
-        expect(len(keys) == len(accepted), "P7", "two submissions were told the same job")
+        expect(len(set(accepted.values())) == len(accepted), "P7", "two submissions were told the same job")
         twice = [one for one, count in self.taken.items() if count > 1]
         expect(not twice, "P4", f"outcomes accepted twice: {twice}")
         self._results_are_true(broker)
@@ -192,6 +296,8 @@ class Judge:
         expect(not held, LIVENESS, f"agents hold attempts for ever: {held}")
         occupied = {one.agent_id: one.held for one in ledger.agents.values() if one.held}
         expect(not occupied, LIVENESS, f"slots are taken for ever: {occupied}")
+        stay = [one.no for one in ledger.agents.values() if stays(one)]
+        expect(not stay, LIVENESS, f"agents that were drained to stop never do: {stay}")
 
     def _results_are_true(self, broker: BrokerProcess) -> None:
         """What is stored as a result was made by the job's last attempt, which did succeed."""

@@ -17,30 +17,32 @@ from broker.dispatch import reasons
 from broker.dispatch.batch import Batch
 from broker.dispatch.messages import (
     AgentAdded,
+    DisableRequested,
     DrainCancelled,
     EnableRequested,
     HeldDecision,
     HeldResolved,
     JobAccepted,
     JobSubmitted,
+    LabelsSet,
+    RemoveRequested,
     Reply,
     RequestRefused,
     ResumeRequested,
 )
-from broker.dispatch.model import AgentNo, JobKey, JobState, Spread
+from broker.dispatch.model import Admin, AgentNo, JobKey, JobState, Spread
 from simulator.fuzz.agent import AgentProcess, Journal
-from simulator.fuzz.broken import expect
+from simulator.fuzz.broken import LIVENESS, expect
 from simulator.fuzz.broker import BrokerProcess
 from simulator.fuzz.chronicle import Chronicle
-from simulator.fuzz.course import NAMES, Course, Strike, submission
-from simulator.fuzz.judge import Judge
+from simulator.fuzz.course import FAULTY_US, NAMES, Course, Strike, submission
+from simulator.fuzz.judge import Judge, stays
 from simulator.fuzz.timeline import MS, START_US, S, Stream, Timeline
 
-FAULTY_US: Final = 40 * S
 QUIET_US: Final = 900 * S
 ASK_AGAIN_US: Final = 3 * S
 ADDED: Final = ("added=by-ann",)
-"""What an operator says of each agent; no job asks for it."""
+"""What an operator says of each agent at first; no job asks for it."""
 LOST_ANSWERS: Final = 0.1
 """Share of answers to submitters that never arrive, while there are faults."""
 RETRIES_BY_HAND: Final = 2
@@ -66,6 +68,7 @@ class Mesh:
         self.chronicle = Chronicle(self.timeline, keeps=keeps)
         self.journal = Journal(self.chronicle)
         self.accepted: dict[int, JobKey] = {}
+        self.turned_away: set[int] = set()
         self.judge = Judge(self.chronicle, self.journal)
         self.strikes: list[Strike] = []
         self._faults = faults
@@ -77,15 +80,19 @@ class Mesh:
         self.broker.start()
         self.agents: dict[str, AgentProcess] = {}
         self.clones: list[AgentProcess] = []
+        self._agents_ever = course.agents
+        self.numbers = {NAMES[number]: AgentNo(number + 1) for number in range(course.agents)}
         for number in range(course.agents):
-            self._add_agent(AgentNo(number + 1), NAMES[number])
+            self._add_agent(NAMES[number])
             self.timeline.after(self.chance.randrange(S), partial(self._begin_agent, NAMES[number]))
         for number in range(course.jobs):
             asked = self.submission(number, 0)
             self.judge.asked[asked.job_id] = asked
             submits_us = self.chance.randrange(FAULTY_US)
             if number not in course.left_out:
-                self.timeline.after(submits_us, partial(self._submit, number))
+                self.timeline.after(submits_us, partial(self.submit, number))
+        if course.removed_after_us:
+            self.timeline.after(course.removed_after_us, self._remove_group)
 
     def run(self) -> None:
         """The safety phase, the quiet phase, the judgement."""
@@ -102,19 +109,21 @@ class Mesh:
 
     # --- agents and submitters --------------------------------------------------------------------------------------
 
-    def _add_agent(self, agent: AgentNo, name: str) -> None:
+    def _add_agent(self, name: str) -> None:
         """An operator adds it, again if the broker died before it answered."""
-        if self.broker.is_up and agent not in self.broker.stored.agents:
+        agent = self.numbers[name]
+        if agent in self.broker.stored.agents or self.broker.is_removed:
+            return
+        if self.broker.is_up:
             self.broker.ask(lambda ticket: AgentAdded(ticket, agent, name, labels=ADDED))
-        if agent not in self.broker.stored.agents:
-            self.timeline.after(S, lambda: self._add_agent(agent, name))
+        self.timeline.after(S, lambda: self._add_agent(name))
 
     def _begin_agent(self, name: str) -> None:
         self._lives[name] += 1
         self.agents[name] = AgentProcess(
             self.course,
             name,
-            AgentNo(NAMES.index(name) + 1),
+            self.numbers[name],
             self._lives[name],
             timeline=self.timeline,
             broker=self.broker,
@@ -140,20 +149,21 @@ class Mesh:
         """What the submitter of job `number` says, each time the same."""
         return submission(self.course, number, ticket)
 
-    def _submit(self, number: int) -> None:
+    def submit(self, number: int) -> None:
         """Submit until it is answered: with the same id it never makes a second job (promise P7)."""
         if number in self.accepted:
             return
         if self.broker.is_up:
             self.broker.ask(partial(self.submission, number), partial(self._on_reply, number))
-        self.timeline.after(ASK_AGAIN_US, lambda: self._submit(number))
+        self.timeline.after(ASK_AGAIN_US, lambda: self.submit(number))
 
     def _on_reply(self, number: int, reply: Reply) -> None:
         if self.chance.random() < LOST_ANSWERS and not self._is_quiet:
             self.chronicle.count("answer lost")
             return
-        if isinstance(reply, RequestRefused) and reply.reason in _FOR_NOW:
-            self.chronicle.count(f"refused: {reply.reason}")
+        if (reason := self.refusal(reply)) is not None:
+            if reason == reasons.GROUP_GONE:
+                self.turned_away.add(number)
             return
         expect(isinstance(reply, JobAccepted), "P7", f"job {number} was answered by {reply}")
         if isinstance(reply, JobAccepted):
@@ -161,8 +171,30 @@ class Mesh:
             self.chronicle.note(f"the submitter of job {number} is told that it is accepted", reply.job_key)
             self.accepted[number] = reply.job_key
 
+    def refusal(self, reply: Reply) -> str | None:
+        """Why no job was made of a submission, if that is a reason that any submission may be refused for."""
+        if not isinstance(reply, RequestRefused):
+            return None
+        is_gone = reply.reason == reasons.GROUP_GONE and self.broker.is_removed
+        if not is_gone and reply.reason not in _FOR_NOW:
+            return None
+        self.chronicle.count(f"refused: {reply.reason}")
+        return reply.reason
+
     def _on_commit(self, batch: Batch) -> None:
         self.judge.on_commit(self.broker, batch)
+        for writes in batch.writes.values():
+            for row in writes.agents:
+                if row.admin == Admin.REMOVED:
+                    self._add_anew(row.agent_no)
+
+    def _add_anew(self, agent: AgentNo) -> None:
+        """An operator sees that it was removed, and adds its name again: that is another agent."""
+        name = next((name for name, number in self.numbers.items() if number == agent), "")
+        if name:
+            self._agents_ever += 1
+            self.numbers[name] = AgentNo(self._agents_ever)
+            self._add_agent(name)
 
     # --- faults -----------------------------------------------------------------------------------------------------
 
@@ -209,13 +241,29 @@ class Mesh:
 
     def any_number(self) -> AgentNo:
         """An agent, running or not."""
-        return AgentNo(self.chance.randint(1, self.course.agents))
+        return self.numbers[NAMES[self.chance.randrange(self.course.agents)]]
 
     def let_work(self, agent: AgentNo) -> None:
         """An operator takes back whatever keeps the agent from working."""
         self.broker.ask(lambda ticket: EnableRequested(ticket, agent, "ann"))
         self.broker.ask(lambda ticket: ResumeRequested(ticket, agent, "ann"))
         self.broker.ask(lambda ticket: DrainCancelled(ticket, agent, "ann"))
+
+    def remove(self, agent: AgentNo) -> None:
+        """An operator removes the agent, which must not work then."""
+        self.broker.ask(lambda ticket: DisableRequested(ticket, agent, now=True, actor="ann"))
+        self.broker.ask(lambda ticket: RemoveRequested(ticket, agent, "ann"))
+
+    def label(self, agent: AgentNo, *labels: str) -> None:
+        """An operator says these labels of the agent, in the place of what was said before."""
+        self.broker.ask(lambda ticket: LabelsSet(ticket, agent, (*ADDED, *labels), "ann"))
+
+    def _remove_group(self) -> None:
+        """An operator removes the group; who finds the broker down asks again."""
+        if self.broker.is_up:
+            self.broker.remove_group()
+        else:
+            self.timeline.after(S, self._remove_group)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -226,8 +274,10 @@ class Mesh:
             process.kill()
         if self.broker.is_up:
             self.broker.configure(Spread.BALANCED, refuses_inactive=False)
-            for number in range(self.course.agents):
-                self.let_work(AgentNo(number + 1))
+            for number in self.numbers.values():
+                self.let_work(number)
+                if "label" in self.course.faults:
+                    self.label(number)
             self._resolve_held()
         for agent in self.agents.values():
             if agent.stream is not None and (agent.stream.up.is_cut != agent.stream.down.is_cut):
@@ -251,12 +301,14 @@ class Mesh:
     def _is_done(self) -> bool:
         return (
             self.broker.is_settled
-            and len(self.accepted) == len(self.course.submitted)
+            and len(self.accepted.keys() | self.turned_away) == len(self.course.submitted)
             and not self.broker.dispatcher.ledger.jobs
             and all(one.session.is_idle for one in self.agents.values())
-            and not any(one.held for one in self.broker.dispatcher.ledger.agents.values())
+            and not any(one.held or stays(one) for one in self.broker.dispatcher.ledger.agents.values())
         )
 
     def _judge(self) -> None:
-        self.judge.at_end(self.broker, self.agents.values(), self.accepted, len(self.course.submitted))
+        answered = self.accepted.keys() | self.turned_away
+        expect(len(answered) == len(self.course.submitted), LIVENESS, "a submission was never answered")
+        self.judge.at_end(self.broker, self.agents.values(), self.accepted)
         self.broker.judge_life()

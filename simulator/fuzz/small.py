@@ -22,7 +22,6 @@ from agent_stub.session import Hello
 from broker.dispatch.batch import Batch
 from broker.dispatch.messages import (
     AgentAdded,
-    CancelRequested,
     DrainCancelled,
     DrainRequested,
     HeldDecision,
@@ -30,7 +29,6 @@ from broker.dispatch.messages import (
     JobAccepted,
     JobSubmitted,
     Reply,
-    RequestDone,
 )
 from broker.dispatch.model import AgentNo, DrainEnd, DrainThen, JobKey, JobState, OperationPolicy
 from simulator.fuzz.agent import Journal
@@ -326,13 +324,8 @@ class SmallMesh:
 
     def _do_cancel(self, choice: Choice) -> None:
         self.left["cancels"] -= 1
-        key = self.accepted[choice.number]
-        self.broker.ask(lambda ticket: CancelRequested(ticket, key, "ann"), partial(self._on_cancelled, key))
+        self.judge.cancel(self.broker, self.accepted[choice.number])
         self._turn()
-
-    def _on_cancelled(self, key: JobKey, reply: Reply) -> None:
-        if isinstance(reply, RequestDone):
-            self.judge.cancelled.add(key)
 
     def _do_drain(self, choice: Choice) -> None:
         self.left["drains"] -= 1
@@ -353,7 +346,7 @@ class SmallMesh:
     def judge_end(self) -> None:
         """All work has ended: what was stored and answered is what really ran. Raises BrokenPromiseError."""
         expect(self.is_done, LIVENESS, "it is not at its end")
-        self.judge.at_end(self.broker, self._alive(), self.accepted, self.bounds.jobs)
+        self.judge.at_end(self.broker, self._alive(), self.accepted)
         self.broker.judge_life()
 
 

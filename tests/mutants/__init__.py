@@ -47,9 +47,9 @@ class Mutant:
 
 def all_mutants() -> dict[str, Mutant]:
     """Every mutant by its name."""
-    from tests.mutants import dispatcher, driver, session
+    from tests.mutants import dispatcher, driver, operators, session
 
-    found = (*driver.MUTANTS, *dispatcher.MUTANTS, *session.MUTANTS)
+    found = (*driver.MUTANTS, *dispatcher.MUTANTS, *operators.MUTANTS, *session.MUTANTS)
     assert len({one.name for one in found}) == len(found), "two mutants of one name"
     assert all(one.promise != CRASH for one in found), "a mutant that crashes may have crashed by itself"
     return {one.name: one for one in found}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from broker.dispatch.model import OWN_PREFETCH
+import pytest
+
+from broker.dispatch.model import OWN_PREFETCH, JobState
 from tests.broker.dispatch.bench import GroupBench
 
 JOBS = ("j1", "j2", "j3", "j4", "j5", "j6")
@@ -46,3 +48,21 @@ def test_agent_that_comes_back_is_bound_by_what_its_group_said_meanwhile(group: 
 def test_prefetch_of_the_group_holds_after_a_restart(group: GroupBench) -> None:
     group.agents("a", slots=2, capacity=6).configure(prefetch=1).restart()
     assert held(group.connect("a").submit(*JOBS)) == 4
+
+
+@pytest.mark.parametrize("way", ["failed", "lost", "confirmed", "cancelled before"])
+def test_exclusive_work_of_a_removed_group_is_cancelled_for_that_however_it_ends(group: GroupBench, way: str) -> None:
+    group.agents("a").submit("j1", exclusive=True).start("j1")
+    if way == "cancelled before":
+        group.cancel("j1")
+    group.remove_group().advance(0)
+    assert group.job("j1").agent, "its agent may run it until the lease is over"
+    if way == "failed":
+        group.fail("j1")
+    elif way == "confirmed":
+        group.stopped("j1")
+    else:
+        group.advance(60)
+    row = group.row("j1")
+    assert (row.state, row.code) == (JobState.CANCELLED, "group_removed")
+    assert [one.reason for one in group.stored.transitions][-1:] == ["group_removed"]

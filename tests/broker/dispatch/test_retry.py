@@ -90,6 +90,26 @@ def test_crash_is_taken_back_when_the_agent_comes_back_with_the_attempt(group: G
     assert group.job("j1").crashes == 0
 
 
+def test_crash_that_was_counted_for_an_earlier_attempt_is_not_taken_back_with_a_later_one(group: GroupBench) -> None:
+    group.agents("a").submit("j1").start("j1").lose("a").agents("b").accept("j1").lose("b")
+    assert (group.job("j1").attempt, group.job("j1").crashes) == (2, 1), "the second had not started"
+    assert group.connect("b", held=["j1"]).job("j1").crashes == 1
+
+
+def test_crash_is_not_counted_when_the_agent_had_asked_to_leave(group: GroupBench) -> None:
+    group.agents("a").submit("j1").start("j1").leaving("a").lose("a")
+    assert (group.phases, group.job("j1").crashes) == ({"j1": "adoptable"}, 0)
+
+
+def test_crash_counts_for_exclusive_work_whose_earlier_agent_was_taken_over(group: GroupBench) -> None:
+    group.agents("a").submit("j1", exclusive=True).start("j1").connect("a", new=True).leave("a").advance(60)
+    group.agents("b").start("j1")
+    job = group.job("j1")
+    assert (job.attempt, job.crashes, job.bounces) == (2, 0, 1)
+    group.close("b").advance(60)
+    assert (job.crashes, job.bounces) == (1, 1)
+
+
 @pytest.mark.parametrize("on_loss", ["fail", "hold"])
 def test_lost_job_is_not_tried_again_when_its_type_says_so(group: GroupBench, on_loss: str) -> None:
     group.agents("a", "b").submit("j1", on_loss=on_loss).start("j1").lose("a").advance(60)
