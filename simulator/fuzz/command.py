@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from functools import partial
@@ -89,10 +90,11 @@ def fuzz(
 
 
 def _range_of(text: str) -> range:
-    first, _, last = text.partition("-")
-    if not (first.isascii() and first.isdigit() and (not last or last.isdigit()) and text.count("-") <= 1):
+    found = re.fullmatch("([0-9]+)(?:-([0-9]+))?", text)
+    if found is None:
         raise ValueError(f"--seeds {text}: give a seed or a range, such as 17 or 1-2000")
-    seeds = range(int(first), int(last or first) + 1)
+    first, last = found[1], found[2] or found[1]
+    seeds = range(int(first), int(last) + 1)
     if not seeds:
         raise ValueError(f"--seeds {text}: the first seed is after the last one; did you mean {last}-{first}?")
     return seeds

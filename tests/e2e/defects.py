@@ -239,9 +239,9 @@ def plant(name: str) -> None:
     if name in DEFECTS:
         DEFECTS[name]()
         return
-    from tests.mutants import dispatcher, driver  # it costs a moment
+    from tests.mutants import all_mutants  # it costs a moment
 
-    MUTANTS.enter_context({one.name: one for one in (*driver.MUTANTS, *dispatcher.MUTANTS)}[name].applied())
+    MUTANTS.enter_context(all_mutants()[name].applied())
 
 
 if __name__ == "__main__":

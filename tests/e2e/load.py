@@ -53,11 +53,16 @@ class Load:
 
     async def until_acknowledged(self, more: int) -> None:
         """Wait until so many more jobs are acknowledged than now. Raises TimeoutError a minute after they were due."""
-        goal = len(self.acknowledged) + max(1, more)
-        async with asyncio.timeout(ANSWER_S + more / self._rate):
-            while len(self.acknowledged) < goal:
-                self._moved.clear()
-                await self._moved.wait()
+        began = len(self.acknowledged)
+        goal = began + max(1, more)
+        try:
+            async with asyncio.timeout(ANSWER_S + more / self._rate):
+                while len(self.acknowledged) < goal:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            text = f"only {len(self.acknowledged) - began} of the next {more} jobs were acknowledged"
+            raise TimeoutError(text) from None
 
     async def _run(self) -> None:
         """Late ones go at once: a broker that is away makes nobody wait."""

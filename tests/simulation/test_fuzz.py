@@ -263,6 +263,8 @@ def test_document_of_what_is_broken_names_the_code_that_was_played(capsys: pytes
     ("arguments", "said"),
     [
         (["--seeds", "many"], "give a seed or a range, such as 17 or 1-2000"),
+        (["--seeds", "5-"], "give a seed or a range, such as 17 or 1-2000"),
+        (["--seeds", "1-²"], "give a seed or a range, such as 17 or 1-2000"),
         (["--seeds", "9-3"], "did you mean 3-9?"),
         (["--mutant", "lost-wakeup"], "lost-wake-up"),
         (["--mutant", "all", "--mutants", "nowhere.at.all"], "run this at its top"),
