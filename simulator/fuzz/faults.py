@@ -333,5 +333,6 @@ GENTLE: Final[Mapping[str, Callable[[Mesh], bool]]] = {
     "delay-a-little": partial(_delay, most_us=300 * MS),
     "resync": _resync,
     "kill-broker-briefly": _kill_broker_briefly,
+    "stall-broker": _stall_broker,
 }
-"""Faults after which every agent is back in time: no work is lost by them."""
+"""Faults after which every agent is back in time, or counts as heard: no work is lost by them."""

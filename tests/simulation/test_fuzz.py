@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from agent_stub.session import AgentSession
+from broker.dispatch.dispatcher import Dispatcher
 from simulator.backends import Serial
 from simulator.cache import code_version
 from simulator.cli import app
@@ -140,6 +141,15 @@ def test_judge_finds_an_agent_that_forgets_its_outcomes(monkeypatch: pytest.Monk
     monkeypatch.setattr(AgentSession, "disconnected", forgetful)
     meshes = [play(Course(seed, tuple(GENTLE), every_us=S))[0] for seed in range(40)]
     assert any(mesh is not None and mesh.judge.needless for mesh in meshes)
+
+
+def test_judge_finds_a_broker_that_takes_agents_for_silent_because_it_stood_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Dispatcher, "_forgive", lambda self, lag_us: None)
+    meshes = [play(Course(seed, tuple(GENTLE), every_us=S))[0] for seed in range(40)]
+    lost = {one[2] for mesh in meshes if mesh is not None for one in mesh.judge.needless}
+    assert "lost" in lost
 
 
 # --- repeating, shrinking, telling ----------------------------------------------------------------------------------
