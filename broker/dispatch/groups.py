@@ -19,7 +19,7 @@ from broker.dispatch.messages import (
     SetPrefetch,
     StopReason,
 )
-from broker.dispatch.model import LIVE_PHASES, Admin, Job, JobState
+from broker.dispatch.model import LIVE_PHASES, Admin, Job
 from broker.dispatch.operators import remove
 from broker.dispatch.placing import placed_anew
 
@@ -93,15 +93,13 @@ def go_on_removing(ledger: Ledger) -> None:
 
 def _mark(ledger: Ledger, job: Job) -> None:
     job.cancel_requested = True
-    job.code = reasons.GROUP_REMOVED
+    job.code, job.message = reasons.GROUP_REMOVED, ""
     ledger.dirty[job.key] = job
 
 
 def _cancel(ledger: Ledger, job: Job) -> None:
-    before = job.state
     _mark(ledger, job)
     if job.phase in LIVE_PHASES:
         return  # exclusive, of an agent that is gone: it ends with the agent's lease
     ledger.leave_waiting(job)
-    ledger.end(job, JobState.CANCELLED, reasons.GROUP_REMOVED, ledger.removed_by)
-    ledger.record(job, before, reasons.GROUP_REMOVED, ledger.removed_by)
+    ledger.cancel(job, reasons.GROUP_REMOVED)

@@ -50,7 +50,11 @@ class Violation(NamedTuple):
 
 def check(dispatcher: Dispatcher) -> list[Violation]:
     """All that is wrong with the dispatcher as it stands between two steps; empty when it is sound."""
-    return [Violation(number, text) for number, judge in CHECKS for text in judge(dispatcher.ledger)]
+    ledger, due_us = dispatcher.ledger, dispatcher.next_deadline_us()
+    found = [Violation(number, text) for number, judge in CHECKS for text in judge(ledger)]
+    if ledger.unsettled and (due_us is None or due_us > ledger.now_us):
+        found.append(Violation(13, f"agents {sorted(ledger.unsettled)} are to be looked at, and nobody wakes for it"))
+    return found
 
 
 def _one_place(ledger: Ledger) -> Iterator[str]:

@@ -407,7 +407,7 @@ class Ledger:
         """*Back*: cancelled if that was asked for, failed if its time is over, else queued at its old place."""
         before = job.state
         if job.cancel_requested:
-            self.cancel(job, reason, actor)
+            self.cancel(job, reason)  # whoever ended its attempt did not ask for that
             return
         if job.total_by_us and job.total_by_us <= self.now_us:
             job.code = reasons.DEADLINE_EXCEEDED
@@ -441,7 +441,7 @@ class Ledger:
         before = job.state
         if self.is_removed:
             reason = job.code = reasons.GROUP_REMOVED
-            actor = self.removed_by
+            actor, job.message = self.removed_by, ""
         actor = actor or self.cancelled_by.get(job.key, "")
         self.end(job, JobState.CANCELLED, reason, actor)
         self.record(job, before, reason, actor)

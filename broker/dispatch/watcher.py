@@ -94,10 +94,15 @@ class Watcher:
         effects = self.dispatcher.ledger.effects
         replies, sends, notices = len(effects.replies), len(effects.sends), len(effects.notices)
         self.script.append((now_us, event))
+        is_known = self.knows(event)
         self.dispatcher.step(now_us, event)
         new = Effects(replies=effects.replies[replies:], sends=effects.sends[sends:], notices=effects.notices[notices:])
         self.violations += check(self.dispatcher)
-        self.judge(event, new)
+        self.judge(event, new, is_known=is_known)
+
+    def knows(self, event: Event) -> bool:
+        """Before the step: whether the agent that reports an outcome is one of the group, so that it is answered."""
+        return not isinstance(event, AttemptFinished) or event.agent in self.dispatcher.ledger.agents
 
     def take_effects(self) -> Effects:
         """The effects of the steps since the last take, as the dispatcher gives them."""
@@ -106,8 +111,8 @@ class Watcher:
         self.taken.append(effects)
         return effects
 
-    def judge(self, event: Event, new: Effects) -> None:
-        """Judge one step by its event and what it ordered."""
+    def judge(self, event: Event, new: Effects, *, is_known: bool) -> None:
+        """Judge one step by its event, what it ordered, and what `knows` said before it."""
         assigns = [send for send in new.sends if isinstance(send, AssignJob)]
         for number, judge in (
             (3, self._numbers(assigns)),
@@ -115,7 +120,7 @@ class Watcher:
             (4, self._allowed(assigns)),
             (6, self._past(event)),
             (7, self._final(new)),
-            (8, self._answers(event, new)),
+            (8, self._answers(event, new, is_known=is_known)),
             (15, self._chosen_right(assigns)),
         ):
             self.violations += [Violation(number, text) for text in judge]
@@ -177,7 +182,7 @@ class Watcher:
                 self._attempts.pop(notice.job_key, None)
                 self._agents.pop(notice.job_key, None)
 
-    def _answers(self, event: Event, new: Effects) -> Iterator[str]:
+    def _answers(self, event: Event, new: Effects, *, is_known: bool) -> Iterator[str]:
         """8: each request has one reply, each outcome received one acknowledgement, accepted or refused.
 
         Of an agent that is removed and forgotten nothing is heard any more: its stream has been ended.
@@ -186,12 +191,12 @@ class Watcher:
         replied = [reply.ticket for reply in new.replies]
         if replied != asked:
             yield f"tickets {asked} were answered by {replied}"
-        received = [(one.session, one.job_key, one.attempt) for one in _outcomes(event, new)]
+        outcomes = _outcomes(event, new) if is_known else ()
+        received = [(one.session, one.job_key, one.attempt) for one in outcomes]
         answered = [
             (send.session, send.job_key, send.attempt) for send in new.sends if isinstance(send, _OUTCOME_ANSWERS)
         ]
-        is_forgotten = isinstance(event, AttemptFinished) and event.agent not in self.dispatcher.ledger.agents
-        if sorted(received) != sorted(answered) and not (is_forgotten and not answered):
+        if sorted(received) != sorted(answered):
             yield f"outcomes {sorted(received)} were acknowledged as {sorted(answered)}"
 
     def _chosen_right(self, assigns: list[AssignJob]) -> Iterator[str]:

@@ -41,7 +41,7 @@ from broker.dispatch.messages import (
 from broker.dispatch.model import AgentNo, GroupNo, JobKey, OutcomeStatus, SessionId, Spread
 from broker.dispatch.stored import Stored
 from simulator.fuzz.chronicle import Chronicle
-from simulator.fuzz.course import Course
+from simulator.fuzz.course import OPERATOR, Course
 from simulator.fuzz.frames import BrokerFrame, Writer
 from simulator.fuzz.judged import JudgedDispatcher, judge
 from simulator.fuzz.timeline import MS, Timeline
@@ -154,6 +154,8 @@ class BrokerProcess:
         self._mailbox: list[Event] = []
         self._heard: dict[SessionId, tuple[AgentNo, int]] = {}
         self.peers: dict[Line, Peer] = {}
+        self.sessions: dict[SessionId, Peer] = {}
+        """All of this life, also those whose stream has ended."""
         self._stalled_until_us = 0
         self._stood_from_us: int | None = None  # since the last turn
         self._asleep: list[Callable[[], None]] = []
@@ -209,7 +211,7 @@ class BrokerProcess:
     def remove_group(self) -> None:
         """An operator removes the group: that is on disk before the dispatcher hears of it, and said at each start."""
         self.is_removed = True
-        self.ask(lambda ticket: GroupRemoveRequested(ticket, "ann"))
+        self.ask(lambda ticket: GroupRemoveRequested(ticket, OPERATOR))
 
     def kill(self, *, keeps: bool | None = None) -> None:
         """`kill -9`. Whether the batch under way is on disk `keeps` says, or chance; nobody is answered."""
@@ -291,7 +293,8 @@ class BrokerProcess:
         if isinstance(frame, Hello):
             self._session_no += 1
             session = SessionId(self._session_no)
-            self.peers[stream] = Peer(session, caller, incarnation, Writer(self.epoch, self.policy))
+            peer = Peer(session, caller, incarnation, Writer(self.epoch, self.policy))
+            self.peers[stream] = self.sessions[session] = peer
             self._post(self._hello(self.peers[stream], frame))
         elif stream in self.peers:
             peer = self.peers[stream]

@@ -52,6 +52,9 @@ STRICT: Final = (3, 8)
 """Of sixteen seeds those in which all invariants are judged after each step; what is wrong in the books stays there."""
 FAULTY_US: Final = 40 * S
 """How long faults happen."""
+OPERATOR: Final = "ann"
+SUBMITTER: Final = "bob"
+"""Who cancels jobs."""
 OTHER_DIGEST: Final = b"other"
 """Of a submission that says the id of a job and means another one."""
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
+from broker.dispatch import reasons
 from broker.dispatch.messages import (
     DisableRequested,
     DrainRequested,
@@ -13,13 +14,14 @@ from broker.dispatch.messages import (
     RankSet,
     Reply,
     RequestRefused,
+    StopReason,
 )
 from broker.dispatch.model import DrainEnd, DrainThen, JobKey, Spread
 from simulator.fuzz.agent import AgentProcess
 from simulator.fuzz.broken import expect
 from simulator.fuzz.broker import COMMIT_US
-from simulator.fuzz.course import OTHER_DIGEST
-from simulator.fuzz.mesh import Mesh
+from simulator.fuzz.course import OPERATOR, OTHER_DIGEST
+from simulator.fuzz.mesh import Mesh, again_id
 from simulator.fuzz.timeline import MS, Pipe, S, Stream
 
 ATTEMPT_MAX: Final = 2**63
@@ -164,12 +166,29 @@ def _operate(mesh: Mesh) -> bool:
     deadline_us, is_now = chance.choice((MS, 3 * S)), chance.random() < 0.5
     act = chance.randrange(5)
     if act == 0:
-        mesh.judge.chosen.add((agent, then))
-        mesh.broker.ask(lambda ticket: DrainRequested(ticket, agent, ends, then, deadline_us, "ann"))
+        mesh.judge.choose(agent, then)
+        mesh.broker.ask(lambda ticket: DrainRequested(ticket, agent, ends, then, deadline_us, OPERATOR))
     elif act == 1:
-        mesh.broker.ask(lambda ticket: DisableRequested(ticket, agent, is_now, "ann"))
+        mesh.judge.chosen.add((agent, StopReason.DISABLED))
+        mesh.broker.ask(lambda ticket: DisableRequested(ticket, agent, is_now, OPERATOR))
     else:
         mesh.let_work(agent)
+    return True
+
+
+def _drain_by(mesh: Mesh) -> bool:
+    """An agent that runs something is drained, with a deadline that comes soon."""
+    busy = [agent for agent in mesh.alive() if agent.job_keys]
+    if not (mesh.broker.is_up and busy):
+        return False
+    agent, ends, then = (
+        mesh.chance.choice(busy).number,
+        mesh.chance.choice(list(DrainEnd)),
+        mesh.chance.choice(list(DrainThen)),
+    )
+    deadline_us = mesh.chance.randrange(100 * MS, S)
+    mesh.judge.choose(agent, then)
+    mesh.broker.ask(lambda ticket: DrainRequested(ticket, agent, ends, then, deadline_us, OPERATOR))
     return True
 
 
@@ -178,7 +197,7 @@ def _configure(mesh: Mesh) -> bool:
     if not mesh.broker.is_up:
         return False
     agent, rank = mesh.any_number(), mesh.chance.randrange(3)
-    mesh.broker.ask(lambda ticket: RankSet(ticket, agent, rank, "ann"))
+    mesh.broker.ask(lambda ticket: RankSet(ticket, agent, rank, OPERATOR))
     mesh.broker.configure(mesh.chance.choice(list(Spread)), refuses_inactive=mesh.chance.random() < 0.3)
     return True
 
@@ -210,13 +229,13 @@ def _cancel_away(mesh: Mesh) -> bool:
 
 
 def _drain_away(mesh: Mesh) -> bool:
-    """An agent is drained to stop and, before it can be told that it is done, away until it holds nothing."""
+    """An agent is drained to stop and soon away: it holds nothing any more before it can be told that it is done."""
     agent = mesh.any_agent()
     if not mesh.broker.is_up or agent is None or agent.stream is None:
         return False
     number = agent.number
-    mesh.broker.ask(lambda ticket: DrainRequested(ticket, number, DrainEnd.STOP, DrainThen.FINISH, 0, "ann"))
-    mesh.timeline.after(mesh.chance.randrange(10 * MS, 2 * S), lambda: agent.cut_off(5 * S))
+    mesh.broker.ask(lambda ticket: DrainRequested(ticket, number, DrainEnd.STOP, DrainThen.FINISH, 0, OPERATOR))
+    mesh.timeline.after(mesh.chance.randrange(10 * MS, 2 * S), lambda: agent.cut_off(16 * S))
     return True
 
 
@@ -237,7 +256,7 @@ def _submit_again(mesh: Mesh) -> bool:
 
 
 def _expect_first(mesh: Mesh, first: JobKey, is_other: bool, reply: Reply) -> None:
-    is_refused = isinstance(reply, RequestRefused)
+    is_refused = isinstance(reply, RequestRefused) and reply.reason == reasons.KEY_REUSED
     mesh.chronicle.count("refused: other content" if is_refused else "accepted again")
     expect(is_refused == is_other, "P7", f"job {first} submitted again was answered by {reply}")
     if not isinstance(reply, RequestRefused):
@@ -252,29 +271,37 @@ def _say_key_again(mesh: Mesh) -> bool:
         return False
     number = mesh.chance.choice(numbers)
     first = mesh.accepted.get(number)
-    is_other = first is not None and mesh.chance.random() < 0.5
+    is_other = mesh.chance.random() < 0.5
     digest = OTHER_DIGEST if is_other else mesh.submission(number, 0).digest
 
     def ask(ticket: int) -> JobSubmitted:
-        event = replace(mesh.submission(number, ticket), job_id=b"job %d again" % number, digest=digest)
+        event = replace(mesh.submission(number, ticket), job_id=again_id(number), digest=digest)
         mesh.judge.asked[event.job_id] = event
         return event
 
     if first is not None:
         mesh.broker.ask(ask, partial(_expect_first, mesh, first, is_other))
         return True
-    mesh.broker.ask(ask, partial(_expect_one, mesh, number))
-    mesh.submit(number)
+    if is_other:
+        mesh.contested.add(number)
+    if mesh.chance.random() < 0.5:
+        mesh.ask_once(number)
+        mesh.broker.ask(ask, partial(_expect_one, mesh, number))
+    else:
+        mesh.broker.ask(ask, partial(_expect_one, mesh, number))
+        mesh.ask_once(number)
     return True
 
 
 def _expect_one(mesh: Mesh, number: int, reply: Reply) -> None:
-    """Two said one key, and neither has been answered before."""
+    """Two said one key, and neither has been answered before: one of them is first."""
     if mesh.refusal(reply) is not None:
         return
-    expect(isinstance(reply, JobAccepted), "P7", f"the key of job {number} was answered by {reply}")
     if isinstance(reply, JobAccepted):
-        mesh.judge.same_keys.append((number, reply.job_key))
+        mesh.judge.same_keys.append(reply.job_key)
+        return
+    is_late = isinstance(reply, RequestRefused) and reply.reason == reasons.KEY_REUSED and number in mesh.contested
+    expect(is_late, "P7", f"the key of job {number} was answered by {reply}")
 
 
 def _remove_agent(mesh: Mesh) -> bool:
@@ -325,6 +352,7 @@ FAULTS: Final[Mapping[str, Callable[[Mesh], bool]]] = {
     "label": _label,
     "cancel-away": _cancel_away,
     "drain-away": _drain_away,
+    "drain-by": _drain_by,
 }
 """All that a swarm draws from. New ones come last: `tests/simulation/seeds.txt` counts on it."""
 

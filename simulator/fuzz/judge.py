@@ -32,29 +32,28 @@ from broker.dispatch.messages import (
 from broker.dispatch.model import (
     FINAL_STATES,
     Admin,
-    Agent,
     AgentNo,
+    DrainEnd,
     DrainThen,
     JobKey,
     JobState,
-    Link,
     OnLoss,
     OperationPolicy,
 )
-from broker.dispatch.rows import AgentRow, JobRow, KeyRow
+from broker.dispatch.rows import AgentRow, JobRow, KeyRow, Writes
 from simulator.fuzz.agent import Journal
 from simulator.fuzz.broken import LIVENESS, BrokenPromiseError, expect
 from simulator.fuzz.broker import BrokerProcess, Caller, Peer
 from simulator.fuzz.chronicle import Chronicle
+from simulator.fuzz.course import OPERATOR, SUBMITTER
 
+REMEMBERED: Final = 8
+"""So many processes of an agent that were taken over from stay away (ADR 0012)."""
 _GIVEN_UP: Final = ("lost", "not_listed", "incarnation_ended", "accept_timeout", "left")
-_CHOICES: Final = {StopReason.DRAIN_REQUEUE: DrainThen.REQUEUE, "killed": DrainThen.KILL}
-"""Reasons of transitions, and what an operator must have chosen for them."""
-
-
-def stays(agent: Agent) -> bool:
-    """Whether its process was drained to stop, and is still there."""
-    return agent.is_present and agent.link is Link.STOPPED
+_CHOICES: Final = {StopReason.DRAIN_REQUEUE, reasons.KILLED, StopReason.DISABLED, StopReason.REMOVED}
+"""Reasons of transitions that an operator must have chosen for the agent."""
+_CHOSEN: Final = {DrainThen.REQUEUE: StopReason.DRAIN_REQUEUE, DrainThen.KILL: reasons.KILLED}
+"""What follows from what an operator chooses for the deadline of a drain."""
 
 
 def _together(claims: Iterable[str], said: Iterable[str]) -> set[str]:
@@ -71,21 +70,20 @@ class Runner(Protocol):
 
 
 class Judge:
-    """Hears of every commit. Its methods raise BrokenPromiseError.
+    """Hears of every commit, and cancels jobs for whoever wants that. Its methods raise BrokenPromiseError.
 
     `asked` is what submitters said, by job id. `ended` are the final states by job, `taken` how often each outcome was
-    accepted, `chosen` what operators chose for the deadlines of drains, by agent, `cancelled` what cannot go on because
-    somebody was told that it is, `same_keys` what those were answered who said the key of a submission under another
-    id.
+    accepted, `chosen` the reasons that operators gave for the end of work, by agent, `cancelled` what somebody was told
+    to be, `same_keys` the jobs that those were told who said the key of a submission under another id.
     """
 
     def __init__(self, chronicle: Chronicle, journal: Journal) -> None:
         self.asked: dict[bytes, JobSubmitted] = {}
         self.ended: dict[JobKey, JobState] = {}
-        self.chosen: set[tuple[AgentNo, DrainThen]] = set()
+        self.chosen: set[tuple[AgentNo, str]] = set()
         self.cancelled: set[JobKey] = set()
         self._cancel_asked: set[JobKey] = set()
-        self.same_keys: list[tuple[int, JobKey]] = []
+        self.same_keys: list[JobKey] = []
         self._chronicle = chronicle
         self._journal = journal
         self.taken: Counter[tuple[JobKey, int]] = Counter()
@@ -97,7 +95,8 @@ class Judge:
         self._wanted: dict[JobKey, frozenset[str]] = {}
         self._is_removed = False
         self._epoch = 0
-        self._taken_over: dict[AgentNo, set[bytes]] = {}
+        self._taken_over: dict[AgentNo, list[bytes]] = {}
+        self._stopped: set[tuple[AgentNo, bytes]] = set()
         self._attempts: dict[JobKey, int] = {}
         self._places: dict[JobKey, int] = {}
 
@@ -109,33 +108,30 @@ class Judge:
     def cancel(self, broker: BrokerProcess, key: JobKey) -> None:
         """Somebody cancels a job, and is answered or not."""
         self._cancel_asked.add(key)
-        broker.ask(lambda ticket: CancelRequested(ticket, key, "ann"), partial(self._note_cancelled, key))
+        broker.ask(lambda ticket: CancelRequested(ticket, key, SUBMITTER), partial(self._note_cancelled, key))
 
     def _note_cancelled(self, key: JobKey, reply: Reply) -> None:
         if isinstance(reply, RequestDone):
             self.cancelled.add(key)
+
+    def choose(self, agent: AgentNo, then: DrainThen) -> None:
+        """An operator chooses what is to follow at the deadline of a drain."""
+        if then in _CHOSEN:
+            self.chosen.add((agent, _CHOSEN[then]))
 
     # --- what is committed ------------------------------------------------------------------------------------------
 
     def on_commit(self, broker: BrokerProcess, batch: Batch) -> None:
         """A batch is on disk, and will be seen."""
         sends = list(batch.sends())
-        callers = {peer.session: peer.caller for peer in broker.peers.values()}
         rows = [row for writes in batch.writes.values() for row in writes.agents]
+        self._note_drained(rows, batch)
         fits, allowed = self._fits(rows), self._allowed(rows)
         for writes in batch.writes.values():
-            for job in writes.inserts:
-                self._policies[job.job_key] = broker.stored.policies[job.policy_no]
-                if job.job_id in self.asked:
-                    self._on_insert(job, self.asked[job.job_id], writes.keys, broker.policy.keys_us)
-            for key, content in writes.checkpoints.items():
-                self._on_checkpoint(key, content)
-            for row in writes.attempts:
-                self._endings.append((row.job_key, row.attempt, row.ending, row.started_us))
-                self._chronicle.count(f"attempt {row.ending}")
+            self._on_writes(broker, writes)
         for send in sends:  # an assignment and its end may share a batch: look before the notices
             if isinstance(send, AssignJob):
-                self._on_assign(send, callers.get(send.session), fits, allowed)
+                self._on_assign(send, broker.sessions[send.session].caller, fits, allowed)
         for notice in batch.notices():
             if isinstance(notice, Transition):
                 self._on_transition(notice, broker)
@@ -145,6 +141,19 @@ class Judge:
             self._on_send(send)
         self._on_sessions(broker, sends)
         self._is_removed |= any(isinstance(reply, GroupRemoval) for reply in batch.replies())
+
+    def _on_writes(self, broker: BrokerProcess, writes: Writes) -> None:
+        if self._is_removed and writes.inserts:
+            raise BrokenPromiseError("P5", f"a removed group takes {writes.inserts}")
+        for job in writes.inserts:
+            self._policies[job.job_key] = broker.stored.policies[job.policy_no]
+            if job.job_id in self.asked:
+                self._on_insert(job, self.asked[job.job_id], writes.keys, broker.policy.keys_us)
+        for key, content in writes.checkpoints.items():
+            self._on_checkpoint(key, content)
+        for row in writes.attempts:
+            self._endings.append((row.job_key, row.attempt, row.ending, row.started_us))
+            self._chronicle.count(f"attempt {row.ending}")
 
     def _on_insert(self, row: JobRow, asked: JobSubmitted, keys: Iterable[KeyRow], keys_us: int) -> None:
         """What is stored is what was asked for: its times count from its acceptance, or from its wished start."""
@@ -186,8 +195,26 @@ class Judge:
 
         return fits
 
+    def _note_drained(self, rows: Sequence[AgentRow], batch: Batch) -> None:
+        """Which processes are drained to stop: those whose agent drains no more, and nobody has taken that back."""
+        told = [(one.agent, one.why) for one in batch.notices() if isinstance(one, AgentNoticed)]
+        admins = dict(self._admins)
+        for row in rows:
+            no, before = row.agent_no, admins.get(row.agent_no)
+            admins[no] = Admin(row.admin)
+            is_drained = (before, admins[no], row.drain_ends) == (Admin.DRAINING, Admin.ENABLED, DrainEnd.STOP)
+            if is_drained and (no, "drained") in told and (no, "enabled") not in told:
+                self._stopped.add((no, row.incarnation))
+
+    def stay(self, broker: BrokerProcess) -> set[tuple[AgentNo, bytes]]:
+        """The processes that were drained to stop, and are still connected."""
+        return self._stopped & {(peer.agent, peer.incarnation) for peer in broker.peers.values()}
+
     def _on_checkpoint(self, key: JobKey, content: object) -> None:
-        """What a later attempt starts from is what the latest one said that was known, not what an earlier one did."""
+        """A checkpoint of an earlier attempt never takes the place of what a later one may say.
+
+        That none is forgotten is judged where it is written: `simulator.fuzz.judged`.
+        """
         attempt = int(content) if isinstance(content, bytes) else 0
         self._chronicle.count("checkpoint kept")
         if key in self.ended:
@@ -198,7 +225,7 @@ class Judge:
     def _on_assign(
         self,
         send: AssignJob,
-        caller: Caller | None,
+        caller: Caller,
         fits: Callable[[Caller, frozenset[str]], bool],
         allowed: Callable[[AgentNo], bool],
     ) -> None:
@@ -206,13 +233,14 @@ class Judge:
             raise BrokenPromiseError("P4", f"{send} after the end")
         if send.job_key in self.cancelled:
             raise BrokenPromiseError("P2", f"{send} after the job was cancelled")
+        if self._is_removed:
+            raise BrokenPromiseError("P5", f"{send} after the group was removed")
         self._attempts[send.job_key] = send.attempt
-        expect(not self._is_removed, "P5", f"{send} after the group was removed")
-        if caller is None:
-            return
         no, wanted = caller.number, self._wanted.get(send.job_key, frozenset())
-        expect(allowed(no), "P5", f"job {send.job_key} is given to agent {no}, which is not on")
-        expect(fits(caller, wanted), "inv04", f"job {send.job_key} is given to agent {no}, which is not {set(wanted)}")
+        if not allowed(no):
+            raise BrokenPromiseError("P5", f"job {send.job_key} is given to agent {no}, which is not on")
+        if not fits(caller, wanted):
+            raise BrokenPromiseError("inv04", f"job {send.job_key} is given to agent {no}, which is not {set(wanted)}")
 
     def _on_transition(self, notice: Transition, broker: BrokerProcess) -> None:
         if notice.job_key in self.ended:
@@ -225,20 +253,28 @@ class Judge:
             if notice.reason == reasons.RESOLVED:
                 self._by_hand.add(notice.job_key)
         if notice.to_state is JobState.CANCELLED:
-            is_gone = notice.reason == reasons.GROUP_REMOVED
-            is_asked = broker.is_removed if is_gone else notice.job_key in self._cancel_asked
-            expect(is_asked, "P2", f"job {notice.job_key} is cancelled ({notice.reason}), which nobody asked for")
+            self._on_cancelled(notice, broker)
+        is_denied = notice.to_state is JobState.DEAD and notice.job_key in self.cancelled
+        expect(not is_denied, "P2", f"job {notice.job_key} was cancelled, and is dead ({notice.reason})")
         is_early = notice.reason == reasons.OPERATION_UNKNOWN and notice.at_us < broker.returning_until_us
         expect(not is_early, "P1", f"job {notice.job_key} fails before agents had the time to come back: {notice}")
         place_us = self._places.setdefault(notice.job_key, notice.ready_us)
         if notice.ready_us != place_us:
             raise BrokenPromiseError("inv14", f"job {notice.job_key} lost its place: {notice}")
-        then = _CHOICES.get(notice.reason)
-        is_chosen = then is None or (notice.agent, then) in self.chosen
+        is_chosen = notice.reason not in _CHOICES or (notice.agent, notice.reason) in self.chosen
         expect(is_chosen, "P6", f"job {notice.job_key} is {notice.to_state} ({notice.reason}), which nobody chose")
         if notice.to_state is JobState.QUEUED and notice.reason == "agent_lost":
             on_loss = self._policies[notice.job_key].on_loss
             expect(on_loss is OnLoss.RETRY, "P3", f"job {notice.job_key} goes on, its type says {on_loss} at a loss")
+
+    def _on_cancelled(self, notice: Transition, broker: BrokerProcess) -> None:
+        """By whom: a start of the broker may have forgotten that, but nobody else has done it."""
+        if notice.reason == reasons.GROUP_REMOVED:
+            is_true = broker.is_removed and notice.actor == OPERATOR
+        else:
+            is_true = notice.job_key in self._cancel_asked and notice.actor in (SUBMITTER, "")
+        who = notice.actor or "nobody"
+        expect(is_true, "P2", f"job {notice.job_key} is cancelled ({notice.reason}) by {who}, who did not ask for it")
 
     def _on_send(self, send: Send) -> None:
         if isinstance(send, AcceptOutcome):
@@ -254,34 +290,30 @@ class Judge:
         if self._epoch != broker.epoch:
             self._epoch = broker.epoch
             self._taken_over.clear()
-        peers = {peer.session: peer for peer in broker.peers.values()}
         ended: Peer | None = None  # in the step that the next Welcome is of
         for send in sends:
             if isinstance(send, EndSession) and send.reason == "taken_over":
-                ended = peers.get(send.session)
+                ended = broker.sessions[send.session]
             elif isinstance(send, WelcomeAgent):
-                before, ended, peer = ended, None, peers.get(send.session)
-                if peer is None:
-                    continue
-                taken_over = self._taken_over.setdefault(peer.agent, set())
+                before, ended, peer = ended, None, broker.sessions[send.session]
+                taken_over = self._taken_over.setdefault(peer.agent, [])
                 if before is None:  # nobody of this name was there
-                    taken_over.discard(peer.incarnation)
+                    self._taken_over[peer.agent] = [one for one in taken_over if one != peer.incarnation]
                     continue
                 text = f"two processes of agent {peer.agent} take its work from one another"
-                expect(peer.incarnation not in taken_over, LIVENESS, text)
-                taken_over.add(before.incarnation)
+                expect(peer.incarnation not in taken_over[-REMEMBERED:], LIVENESS, text)
+                taken_over.append(before.incarnation)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def at_end(self, broker: BrokerProcess, agents: Iterable[Runner], accepted: dict[int, JobKey]) -> None:
         """All is quiet: `accepted` are the answers that submitters had."""
         self._nothing_is_left(broker, agents)
-        apart = [number for number, key in self.same_keys if accepted.get(number, key) != key]
-        expect(not apart, "P7", f"one key became two jobs: of the submissions {apart}")
-        keys = {*accepted.values(), *(key for _, key in self.same_keys)}
+        keys = {*accepted.values(), *self.same_keys}
         lost = sorted(keys - set(self.ended))
         expect(not lost, "P1", f"jobs that were accepted are gone: {lost}")
-        phantoms = sorted(set(self.ended) - keys)
+        said = {broker.known[job_id].job_key for job_id in self.asked if job_id in broker.known}
+        phantoms = sorted(set(self.ended) - said)
         expect(not phantoms, "P7", f"jobs that nobody submitted: {phantoms}")
         expect(len(set(accepted.values())) == len(accepted), "P7", "two submissions were told the same job")
         twice = [one for one, count in self.taken.items() if count > 1]
@@ -296,8 +328,8 @@ class Judge:
         expect(not held, LIVENESS, f"agents hold attempts for ever: {held}")
         occupied = {one.agent_id: one.held for one in ledger.agents.values() if one.held}
         expect(not occupied, LIVENESS, f"slots are taken for ever: {occupied}")
-        stay = [one.no for one in ledger.agents.values() if stays(one)]
-        expect(not stay, LIVENESS, f"agents that were drained to stop never do: {stay}")
+        stay = self.stay(broker)
+        expect(not stay, LIVENESS, f"processes that were drained to stop never do: {stay}")
 
     def _results_are_true(self, broker: BrokerProcess) -> None:
         """What is stored as a result was made by the job's last attempt, which did succeed."""

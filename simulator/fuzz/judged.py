@@ -7,8 +7,8 @@ from typing import Final
 
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.invariants import Violation, check
-from broker.dispatch.messages import AgentNoticed, Effects, Event
-from broker.dispatch.model import Phase
+from broker.dispatch.messages import AgentNoticed, AttemptProgressed, Effects, Event
+from broker.dispatch.model import LIVE_PHASES, JobKey, Phase
 from broker.dispatch.watcher import Watcher
 from simulator.fuzz.broken import BrokenPromiseError, expect
 
@@ -29,6 +29,7 @@ class JudgedDispatcher(Dispatcher):
         self._keeps = keeps
         self._looks_every = looks_every
         self._unlooked = 0  # batches
+        self._progress: dict[JobKey, tuple[object, int]] = {}
         self.judge_state()
 
     def judge_state(self) -> None:
@@ -47,12 +48,16 @@ class JudgedDispatcher(Dispatcher):
     def step(self, now_us: int, event: Event) -> None:
         effects = self.ledger.effects
         replies, sends, notices = len(effects.replies), len(effects.sends), len(effects.notices)
+        is_known = self.watcher.knows(event)
+        if isinstance(event, AttemptProgressed):
+            self._note_progress(now_us, event)
         super().step(now_us, event)
         if self._keeps:
             self.watcher.script.append((now_us, event))
         self.watcher.judge(
             event,
             Effects(replies=effects.replies[replies:], sends=effects.sends[sends:], notices=effects.notices[notices:]),
+            is_known=is_known,
         )
         for notice in effects.notices[notices:]:
             if isinstance(notice, AgentNoticed) and notice.why == "drained":
@@ -72,10 +77,26 @@ class JudgedDispatcher(Dispatcher):
         left = sorted(key for key in named if key not in ledger.jobs)
         expect(not left, "inv12", f"finished jobs are remembered: {left}")
         expect(not (ledger.fresh or ledger.fresh_keys), "inv12", "what is written still counts as fresh")
+        self._judge_progress(effects)
         if self._keeps:
             self.watcher.script.append((self.ledger.now_us, None))
             self.watcher.taken.append(replace(effects, replies=[*effects.replies], sends=[*effects.sends]))
         return effects
+
+    def _note_progress(self, now_us: int, event: AttemptProgressed) -> None:
+        job = self.ledger.jobs.get(event.job_key)
+        if job is not None and (job.attempt, job.agent) == (event.attempt, event.agent) and job.phase in LIVE_PHASES:
+            self._progress[job.key] = (event.body, now_us)
+
+    def _judge_progress(self, effects: Effects) -> None:
+        """The checkpoint of a live attempt is written when lazy writes are due at the latest."""
+        for key, (body, at_us) in list(self._progress.items()):
+            is_late = self.ledger.now_us > at_us + self.ledger.policy.lazy_write_us
+            is_written = effects.writes.checkpoints.get(key) == body
+            if is_written or key not in self.ledger.jobs:
+                del self._progress[key]
+            elif is_late:
+                raise BrokenPromiseError("P4", f"the checkpoint {body!r} of job {key} is not written")
 
 
 def judge(found: list[Violation]) -> None:

@@ -29,14 +29,15 @@ from broker.dispatch.messages import (
     Reply,
     RequestRefused,
     ResumeRequested,
+    StopReason,
 )
 from broker.dispatch.model import Admin, AgentNo, JobKey, JobState, Spread
 from simulator.fuzz.agent import AgentProcess, Journal
 from simulator.fuzz.broken import LIVENESS, expect
 from simulator.fuzz.broker import BrokerProcess
 from simulator.fuzz.chronicle import Chronicle
-from simulator.fuzz.course import FAULTY_US, NAMES, Course, Strike, submission
-from simulator.fuzz.judge import Judge, stays
+from simulator.fuzz.course import FAULTY_US, NAMES, OPERATOR, Course, Strike, submission
+from simulator.fuzz.judge import Judge
 from simulator.fuzz.timeline import MS, START_US, S, Stream, Timeline
 
 QUIET_US: Final = 900 * S
@@ -48,6 +49,11 @@ LOST_ANSWERS: Final = 0.1
 RETRIES_BY_HAND: Final = 2
 _FOR_NOW: Final = (reasons.QUEUE_FULL, reasons.NO_ACTIVE_AGENT)
 """Refusals after which a submitter asks again."""
+
+
+def again_id(number: int) -> bytes:
+    """The id under which somebody else says the key of job `number`."""
+    return b"job %d again" % number
 
 
 class Mesh:
@@ -69,6 +75,8 @@ class Mesh:
         self.journal = Journal(self.chronicle)
         self.accepted: dict[int, JobKey] = {}
         self.turned_away: set[int] = set()
+        self.contested: set[int] = set()
+        """Submissions whose key somebody else has said for something else, perhaps before."""
         self.judge = Judge(self.chronicle, self.journal)
         self.strikes: list[Strike] = []
         self._faults = faults
@@ -151,11 +159,15 @@ class Mesh:
 
     def submit(self, number: int) -> None:
         """Submit until it is answered: with the same id it never makes a second job (promise P7)."""
-        if number in self.accepted:
+        if number in self.accepted or number in self.turned_away:
             return
+        self.ask_once(number)
+        self.timeline.after(ASK_AGAIN_US, lambda: self.submit(number))
+
+    def ask_once(self, number: int) -> None:
+        """Submit, whatever becomes of it."""
         if self.broker.is_up:
             self.broker.ask(partial(self.submission, number), partial(self._on_reply, number))
-        self.timeline.after(ASK_AGAIN_US, lambda: self.submit(number))
 
     def _on_reply(self, number: int, reply: Reply) -> None:
         if self.chance.random() < LOST_ANSWERS and not self._is_quiet:
@@ -164,6 +176,9 @@ class Mesh:
         if (reason := self.refusal(reply)) is not None:
             if reason == reasons.GROUP_GONE:
                 self.turned_away.add(number)
+            return
+        if number in self.contested and isinstance(reply, RequestRefused) and reply.reason == reasons.KEY_REUSED:
+            self.turned_away.add(number)
             return
         expect(isinstance(reply, JobAccepted), "P7", f"job {number} was answered by {reply}")
         if isinstance(reply, JobAccepted):
@@ -245,18 +260,20 @@ class Mesh:
 
     def let_work(self, agent: AgentNo) -> None:
         """An operator takes back whatever keeps the agent from working."""
-        self.broker.ask(lambda ticket: EnableRequested(ticket, agent, "ann"))
-        self.broker.ask(lambda ticket: ResumeRequested(ticket, agent, "ann"))
-        self.broker.ask(lambda ticket: DrainCancelled(ticket, agent, "ann"))
+        self.broker.ask(lambda ticket: EnableRequested(ticket, agent, OPERATOR))
+        self.broker.ask(lambda ticket: ResumeRequested(ticket, agent, OPERATOR))
+        self.broker.ask(lambda ticket: DrainCancelled(ticket, agent, OPERATOR))
 
     def remove(self, agent: AgentNo) -> None:
-        """An operator removes the agent, which must not work then."""
-        self.broker.ask(lambda ticket: DisableRequested(ticket, agent, now=True, actor="ann"))
-        self.broker.ask(lambda ticket: RemoveRequested(ticket, agent, "ann"))
+        """An operator removes the agent, which must not work then: is away, or is disabled first."""
+        self.judge.chosen |= {(agent, StopReason.DISABLED), (agent, StopReason.REMOVED)}
+        if self.chance.random() < 0.5:
+            self.broker.ask(lambda ticket: DisableRequested(ticket, agent, now=True, actor=OPERATOR))
+        self.broker.ask(lambda ticket: RemoveRequested(ticket, agent, OPERATOR))
 
     def label(self, agent: AgentNo, *labels: str) -> None:
         """An operator says these labels of the agent, in the place of what was said before."""
-        self.broker.ask(lambda ticket: LabelsSet(ticket, agent, (*ADDED, *labels), "ann"))
+        self.broker.ask(lambda ticket: LabelsSet(ticket, agent, (*ADDED, *labels), OPERATOR))
 
     def _remove_group(self) -> None:
         """An operator removes the group; who finds the broker down asks again."""
@@ -296,7 +313,7 @@ class Mesh:
         may_retry = self._resolved[key] <= RETRIES_BY_HAND
         decision = HeldDecision.RETRY if may_retry else self.chance.choice((HeldDecision.FAIL, HeldDecision.SUCCEED))
         self.chronicle.count(f"resolved: {decision}")
-        self.broker.ask(lambda ticket: HeldResolved(ticket, key, decision, "ann"))
+        self.broker.ask(lambda ticket: HeldResolved(ticket, key, decision, OPERATOR))
 
     def _is_done(self) -> bool:
         return (
@@ -304,11 +321,14 @@ class Mesh:
             and len(self.accepted.keys() | self.turned_away) == len(self.course.submitted)
             and not self.broker.dispatcher.ledger.jobs
             and all(one.session.is_idle for one in self.agents.values())
-            and not any(one.held or stays(one) for one in self.broker.dispatcher.ledger.agents.values())
+            and not any(one.held for one in self.broker.dispatcher.ledger.agents.values())
+            and not self.judge.stay(self.broker)
         )
 
     def _judge(self) -> None:
         answered = self.accepted.keys() | self.turned_away
         expect(len(answered) == len(self.course.submitted), LIVENESS, "a submission was never answered")
+        twice = [number for number in answered if {b"job %d" % number, again_id(number)} <= self.broker.known.keys()]
+        expect(not twice, "P7", f"one key became two jobs: of the submissions {twice}")
         self.judge.at_end(self.broker, self.agents.values(), self.accepted)
         self.broker.judge_life()

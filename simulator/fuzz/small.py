@@ -34,7 +34,7 @@ from broker.dispatch.model import AgentNo, DrainEnd, DrainThen, JobKey, JobState
 from simulator.fuzz.agent import Journal
 from simulator.fuzz.bounds import POLICY, Bounds, Choice
 from simulator.fuzz.broken import LIVENESS, expect
-from simulator.fuzz.course import NAMES, WORK, Course
+from simulator.fuzz.course import NAMES, OPERATOR, WORK, Course
 from simulator.fuzz.judge import Judge
 from simulator.fuzz.line import Line
 from simulator.fuzz.small_agent import SmallAgent, is_beat_only
@@ -294,7 +294,7 @@ class SmallMesh:
 
     def _do_resolve(self, choice: Choice) -> None:
         key = self.accepted[choice.number]
-        self.broker.ask(lambda ticket: HeldResolved(ticket, key, HeldDecision.RETRY, "ann"))
+        self.broker.ask(lambda ticket: HeldResolved(ticket, key, HeldDecision.RETRY, OPERATOR))
         self._turn()
 
     # --- faults -----------------------------------------------------------------------------------------------------
@@ -331,14 +331,15 @@ class SmallMesh:
         self.left["drains"] -= 1
         agent = AgentNo(choice.number)
         self.drained[agent] = None
-        self.judge.chosen.add((agent, DrainThen.REQUEUE))
-        self.broker.ask(lambda ticket: DrainRequested(ticket, agent, DrainEnd.PAUSE, DrainThen.REQUEUE, 2 * S, "ann"))
+        ends, then = DrainEnd.PAUSE, DrainThen.REQUEUE
+        self.judge.choose(agent, then)
+        self.broker.ask(lambda ticket: DrainRequested(ticket, agent, ends, then, 2 * S, OPERATOR))
         self._turn()
 
     def _do_undrain(self, choice: Choice) -> None:
         agent = AgentNo(choice.number)
         del self.drained[agent]
-        self.broker.ask(lambda ticket: DrainCancelled(ticket, agent, "ann"))
+        self.broker.ask(lambda ticket: DrainCancelled(ticket, agent, OPERATOR))
         self._turn()
 
     # --- the end ----------------------------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ RATE_KEPT: Final = 0.95
 
 async def sigkill_often(trial: Trial, *, program: Sequence[str] = BROKER) -> Ran:
     """Every five seconds, for ten minutes."""
-    rate, kills = trial.of(250, 1_000), trial.of(6, 120)
+    rate, kills = 1_000, trial.of(12, 120)
     ran = Ran(f"{rate} jobs/s, {FLEETS * FLEET_AGENTS} agents")
     async with Course(trial.folder, settings={}, broker_program=program, seed=trial.seed) as course:
         async with _fleets(course) as fleets:
@@ -94,7 +94,7 @@ async def sigkill_often(trial: Trial, *, program: Sequence[str] = BROKER) -> Ran
         findings = await course.judge()
     ran.judged(findings)
     _judge_ready(trial, ran, kills)
-    if ran.figures["acknowledged_per_s"] < RATE_KEPT * rate:
+    if trial.is_full and ran.figures["acknowledged_per_s"] < RATE_KEPT * rate:
         ran.violations.append(f"only {ran.figures['acknowledged_per_s']:.0f} jobs/s were acknowledged")
     ran.figures |= {"acknowledged": findings.acknowledged, "stale_refused": findings.stale_refused}
     return ran

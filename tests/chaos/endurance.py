@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from statistics import linear_regression
+from statistics import fmean, linear_regression
 from typing import Final, NamedTuple
 
 from broker import series
@@ -24,6 +24,8 @@ RATE: Final = 50.0
 RESETS_A_MINUTE: Final = 0.05 * AGENTS
 """5 % of the agents."""
 WARM_UP_S: Final = 60.0
+AGEING_PAUSE_S: Final = 0.1
+"""Between two that are cut off before it is watched: what is freed and taken anew finds its places the sooner."""
 FILLED_BYTES: Final = 2 * 1_024 * CACHE_KIB
 """Of the store: what the broker caches of it is full then, and so is what it remembers for watches; both are bounded,
 and grow until then."""
@@ -43,7 +45,10 @@ class Sample(NamedTuple):
 
 
 class Endurance:
-    """One run of `seconds` after a warm-up, in `folder`, which must be empty. `is_filled`: its store is a large one."""
+    """One run of `seconds` after a warm-up, in `folder`, which must be empty.
+
+    `is_filled`: its store is a large one, and in the warm-up agents come and go as often as in hours.
+    """
 
     def __init__(
         self,
@@ -54,8 +59,10 @@ class Endurance:
         resets_a_minute: float = RESETS_A_MINUTE,
         program: Sequence[str] = BROKER_PROGRAM,
         is_filled: bool = True,
+        warm_up_s: float = WARM_UP_S,
     ) -> None:
         self._is_filled = is_filled
+        self._warm_up_s = warm_up_s
         self._seconds = seconds
         self._pause_s = 60 / resets_a_minute
         self._folder = folder
@@ -75,8 +82,10 @@ class Endurance:
             if self._is_filled:
                 await self._fill()
             async with course.load(rate=RATE, run_s=None):
-                await self._cut_off(proxy, min(WARM_UP_S, self._seconds), is_watched=False)
-                await self._cut_off(proxy, self._seconds, is_watched=True)
+                warm_up_s = min(self._warm_up_s, self._seconds)
+                await self._cut_off(proxy, warm_up_s, AGEING_PAUSE_S if self._is_filled else self._pause_s)
+                self.resets = 0
+                await self._cut_off(proxy, self._seconds, self._pause_s, is_watched=True)
                 await until(self._all_active, "all agents are active again", RECONNECTED_S)
             self._watch()
             await course.quiet()
@@ -103,10 +112,17 @@ class Endurance:
         """What grew too much."""
         found = []
         if self.growth_kib > growth_kib_max:
-            found.append(f"the broker's memory grew by {self.growth_kib:.0f} KiB")
+            tenths = ", ".join(f"{one:.0f}" for one in self._tenths())
+            found.append(f"the broker's memory grew by {self.growth_kib:.0f} KiB; in tenths of the time: {tenths}")
         if self.descriptors_growth > DESCRIPTORS_MAX:
             found.append(f"the broker's open files grew by {self.descriptors_growth:.0f}")
         return found
+
+    def _tenths(self) -> list[float]:
+        """By how many KiB its memory was larger than at first, on average in each tenth of the run."""
+        values = [sample.rss_kib for sample in self.samples]
+        step = max(1, len(values) // 10)
+        return [fmean(values[start : start + step]) - values[0] for start in range(0, len(values), step)]
 
     # --- what it is made of -----------------------------------------------------------------------------------------
 
@@ -124,7 +140,7 @@ class Endurance:
     async def _all_active(self) -> bool:
         return (await told(self._course.mesh, series.AGENTS)).get(("active",), 0) == AGENTS
 
-    async def _cut_off(self, proxy: Proxy, seconds: float, *, is_watched: bool) -> None:
+    async def _cut_off(self, proxy: Proxy, seconds: float, pause_s: float, *, is_watched: bool = False) -> None:
         """One connection after the other, at a steady rate; a stall is what the mesh must ride out."""
         ends_s = time.monotonic() + seconds
         watch_s = time.monotonic()
@@ -134,7 +150,7 @@ class Endurance:
                 watch_s = now_s + SAMPLE_S
             with self._course.during("reset", "broker"):
                 self.resets += proxy.reset(1, self._course.generator)
-            await asyncio.sleep(self._pause_s)
+            await asyncio.sleep(pause_s)
 
     def _watch(self) -> None:
         pid = self._course.mesh.broker.pid

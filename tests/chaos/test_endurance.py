@@ -9,13 +9,15 @@ import pytest
 from tests.chaos.endurance import Endurance, Sample
 
 HOUR_S = 3_600.0
+AGED_S = 300.0
+"""In which as many come and go as in five hours."""
 SLOPE_MAX_MIB_PER_H = 1.0
 
 
 @pytest.mark.soak
 @pytest.mark.e2e
 async def test_broker_keeps_nothing_of_agents_that_come_and_go_for_an_hour(tmp_path: Path) -> None:
-    endurance = Endurance(tmp_path, seconds=HOUR_S, seed=3)
+    endurance = Endurance(tmp_path, seconds=HOUR_S, seed=3, warm_up_s=AGED_S)
 
     findings = await endurance.run()
 

@@ -64,5 +64,5 @@ def test_exclusive_work_of_a_removed_group_is_cancelled_for_that_however_it_ends
     else:
         group.advance(60)
     row = group.row("j1")
-    assert (row.state, row.code) == (JobState.CANCELLED, "group_removed")
+    assert (row.state, row.code, row.message) == (JobState.CANCELLED, "group_removed", "")
     assert [one.reason for one in group.stored.transitions][-1:] == ["group_removed"]

@@ -35,7 +35,7 @@ def busy() -> GroupBench:
 
 def judged(group: GroupBench, event: Event, *sends: Send) -> list[Violation]:
     """What a watcher says of a step that did just this."""
-    group.watcher.judge(event, Effects(sends=list(sends)))
+    group.watcher.judge(event, Effects(sends=list(sends)), is_known=True)
     return group.watcher.violations
 
 
@@ -198,7 +198,7 @@ def finished_job_that_moved(group: GroupBench) -> list[Violation]:
     key = group.row("j0").job_key
     states = (JobState.SUCCEEDED, JobState.QUEUED)
     moved = Transition(group.dispatcher.ledger.group, key, 1, group.now_us, *states, "again", group.agent("a").no)
-    group.watcher.judge(TimerFired(), Effects(notices=[moved]))
+    group.watcher.judge(TimerFired(), Effects(notices=[moved]), is_known=True)
     return group.watcher.violations
 
 

@@ -138,3 +138,11 @@ def test_exclusive_job_is_dead_when_its_last_accept_timed_out(group: GroupBench)
 def test_job_is_cancelled_and_not_dead_when_it_was_asked_for_before_the_last_bounce(group: GroupBench) -> None:
     group.agents("a").submit("j1", exclusive=True, bounces_max=1).accept("j1").close("a").cancel("j1").connect("a")
     assert group.states == {"j1": "cancelled"}
+
+
+@pytest.mark.parametrize("way", ["disabled", "removed"])
+def test_cancelled_job_names_who_cancelled_it_and_not_who_ended_its_agent(group: GroupBench, way: str) -> None:
+    group.agents("a").submit("j1").start("j1").close("a").cancel("j1", actor="bob")
+    group.disable("a", now=True) if way == "disabled" else group.remove("a")
+    (last,) = [one for one in group.stored.transitions if one.to_state == "cancelled"]
+    assert (last.reason, last.actor) == (f"agent_{way}", "bob")
