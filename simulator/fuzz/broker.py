@@ -275,9 +275,12 @@ class BrokerProcess:
         if self.is_up:
             self._now_or_never(lambda: self._read(stream, caller, incarnation, frame))()
 
-    def forge(self, stream: Line, job_key: JobKey, attempt: int) -> None:
+    def forge(self, stream: Line, job_key: JobKey, attempt: int, *, is_progress: bool) -> None:
         """A report arrives on a stream that its agent never made."""
         peer = self.peers[stream]
+        if is_progress:
+            self._post(AttemptProgressed(peer.agent, peer.session, job_key, attempt, b"0"))
+            return
         self._post(AttemptFinished(peer.agent, peer.session, job_key, attempt, OutcomeStatus.SUCCEEDED, body=b"forged"))
 
     def ended(self, stream: Line) -> None:

@@ -46,7 +46,7 @@ POLICIES: Final = tuple(
 LIMITED: Final = OperationPolicy(len(POLICIES) + 1, cancel_grace_us=3 * SECOND_US, running_max=1)
 LIVE_MAX: Final = 6
 """Live jobs that a group with `bounds` takes."""
-REMOVALS: Final = 0.25
+REMOVALS: Final = 0.4
 """Share of the runs with `removal` in which the group is removed in the midst of the faults."""
 STRICT: Final = (3, 8)
 """Of sixteen seeds those in which all invariants are judged after each step; what is wrong in the books stays there."""

@@ -116,7 +116,7 @@ def _mute_agent(mesh: Mesh) -> bool:
     return _on_agent(mesh, lambda agent: agent.mute(mesh.chance.choice((3 * S, 9 * S, 15 * S))))
 
 
-def _forge(mesh: Mesh) -> bool:
+def _forge(mesh: Mesh, *, is_progress: bool = False) -> bool:
     """An agent reports what another one runs, or an attempt that never was."""
     agent = mesh.any_agent()
     if agent is None or not mesh.broker.is_up or agent.stream not in mesh.broker.peers or not mesh.accepted:
@@ -127,7 +127,7 @@ def _forge(mesh: Mesh) -> bool:
     attempt = mesh.chance.choice((0, ATTEMPT_MAX, latest, latest + FAR))
     if agent.session.holds((key, attempt)) or (job is not None and job.agent == agent.number):
         return False  # that would be its own report
-    mesh.broker.forge(agent.stream, key, attempt)
+    mesh.broker.forge(agent.stream, key, attempt, is_progress=is_progress)
     return True
 
 
@@ -353,6 +353,7 @@ FAULTS: Final[Mapping[str, Callable[[Mesh], bool]]] = {
     "cancel-away": _cancel_away,
     "drain-away": _drain_away,
     "drain-by": _drain_by,
+    "forge-progress": partial(_forge, is_progress=True),
 }
 """All that a swarm draws from. New ones come last: `tests/simulation/seeds.txt` counts on it."""
 

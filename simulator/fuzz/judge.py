@@ -96,7 +96,7 @@ class Judge:
         self._is_removed = False
         self._epoch = 0
         self._taken_over: dict[AgentNo, list[bytes]] = {}
-        self._stopped: set[tuple[AgentNo, bytes]] = set()
+        self._stopped: dict[AgentNo, bytes] = {}
         self._attempts: dict[JobKey, int] = {}
         self._places: dict[JobKey, int] = {}
 
@@ -204,11 +204,13 @@ class Judge:
             admins[no] = Admin(row.admin)
             is_drained = (before, admins[no], row.drain_ends) == (Admin.DRAINING, Admin.ENABLED, DrainEnd.STOP)
             if is_drained and (no, "drained") in told and (no, "enabled") not in told:
-                self._stopped.add((no, row.incarnation))
+                self._stopped[no] = row.incarnation
+            elif self._stopped.get(no) != row.incarnation:  # another process has come: whoever comes now is ordinary
+                self._stopped.pop(no, None)
 
     def stay(self, broker: BrokerProcess) -> set[tuple[AgentNo, bytes]]:
         """The processes that were drained to stop, and are still connected."""
-        return self._stopped & {(peer.agent, peer.incarnation) for peer in broker.peers.values()}
+        return self._stopped.items() & {(peer.agent, peer.incarnation) for peer in broker.peers.values()}
 
     def _on_checkpoint(self, key: JobKey, content: object) -> None:
         """A checkpoint of an earlier attempt never takes the place of what a later one may say.
@@ -313,7 +315,7 @@ class Judge:
         lost = sorted(keys - set(self.ended))
         expect(not lost, "P1", f"jobs that were accepted are gone: {lost}")
         said = {broker.known[job_id].job_key for job_id in self.asked if job_id in broker.known}
-        phantoms = sorted(set(self.ended) - said)
+        phantoms = sorted(set(self.ended) - said - keys)
         expect(not phantoms, "P7", f"jobs that nobody submitted: {phantoms}")
         expect(len(set(accepted.values())) == len(accepted), "P7", "two submissions were told the same job")
         twice = [one for one, count in self.taken.items() if count > 1]

@@ -7,7 +7,7 @@ from typing import Final
 
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.invariants import Violation, check
-from broker.dispatch.messages import AgentNoticed, AttemptProgressed, Effects, Event
+from broker.dispatch.messages import AgentNoticed, AssignJob, AttemptProgressed, Effects, Event
 from broker.dispatch.model import LIVE_PHASES, JobKey, Phase
 from broker.dispatch.watcher import Watcher
 from simulator.fuzz.broken import BrokenPromiseError, expect
@@ -63,6 +63,8 @@ class JudgedDispatcher(Dispatcher):
             if isinstance(notice, AgentNoticed) and notice.why == "drained":
                 held = self.ledger.agents[notice.agent].held
                 expect(not held, "inv13", f"agent {notice.agent} is drained and holds {held} attempts")
+        if self.ledger.is_removed and any(isinstance(send, AssignJob) for send in effects.sends[sends:]):
+            raise BrokenPromiseError("P5", f"work is given out after the group was removed: {event}")
         if not self._looks_every:
             self.judge_state()
         judge(self.watcher.violations)

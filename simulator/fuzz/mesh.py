@@ -303,8 +303,9 @@ class Mesh:
 
     def _resolve_held(self) -> None:
         jobs = self.broker.dispatcher.ledger.jobs
+        runs = {key for process in (*self.agents.values(), *self.clones) for key in process.job_keys}
         for key in [key for key, job in jobs.items() if job.state is JobState.HELD]:
-            if key not in self.journal.executing:  # a person looks before it is tried again
+            if key not in runs:  # a person looks before it is tried again, also at what stands still
                 self.resolve(key)
 
     def resolve(self, key: JobKey) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from broker.dispatch import dispatcher, liveness, matching, operators, reports
+from broker.dispatch import dispatcher, liveness, matching, operators
 from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.ledger import Ledger
 from broker.dispatch.messages import AttemptProgressed
-from broker.dispatch.model import Admin, Agent, Job
+from broker.dispatch.model import Admin, Agent
 from tests.mutants import Mutant
 
 
@@ -62,26 +62,6 @@ def _after_its_end(place: Callable[[Ledger], None]) -> Callable[[Ledger], None]:
     return wrong
 
 
-def _asleep(next_deadline_us: Callable[[Dispatcher], int | None]) -> Callable[[Dispatcher], int | None]:
-    def wrong(self: Dispatcher) -> int | None:
-        unsettled, self.ledger.unsettled = self.ledger.unsettled, {}
-        due_us = next_deadline_us(self)
-        self.ledger.unsettled = unsettled
-        return due_us
-
-    return wrong
-
-
-def _dead_anyway(give_up: Callable[..., None]) -> Callable[..., Any]:
-    def wrong(ledger: Ledger, job: Job, *, retryable: bool, reason: str) -> None:
-        is_last = retryable and job.failures + 1 >= job.policy.failures_max
-        was_asked, job.cancel_requested = job.cancel_requested, job.cancel_requested and not is_last
-        give_up(ledger, job, retryable=retryable, reason=reason)
-        job.cancel_requested = was_asked
-
-    return wrong
-
-
 def _mutant(name: str, promise: str, what: str, owner: Any, member: Any, make: Callable[[Any], Any]) -> Mutant:
     return Mutant(name, "dispatcher", promise, what, owner, member, make)
 
@@ -119,22 +99,6 @@ MUTANTS = (
         operators,
         "_end_work",
         _without_its_lease,
-    ),
-    _mutant(
-        "settled-never",
-        "inv13",
-        "what a start leaves to look at is looked at when something else happens",
-        Dispatcher,
-        "next_deadline_us",
-        _asleep,
-    ),
-    _mutant(
-        "cancelled-and-dead",
-        "P2",
-        "a cancelled job whose last run fails is a dead letter",
-        reports,
-        "after_failure",
-        _dead_anyway,
     ),
     _mutant(
         "group-goes-on",

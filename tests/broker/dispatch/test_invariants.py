@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from broker.dispatch.deadlines import Deadlines
+from broker.dispatch.dispatcher import Dispatcher
 from broker.dispatch.invariants import Violation, check
 from broker.dispatch.messages import (
     AssignJob,
@@ -331,3 +332,13 @@ def test_bench_raises_and_names_the_invariant_when_a_step_breaks_one(busy: Group
     busy.dispatcher.ledger.queued_bytes += 7
     with pytest.raises(BrokenInvariantError, match=r"\[inv11\] payloads of live jobs are 4 bytes, counted 11"):
         busy.add("c")
+
+
+def test_agents_that_a_start_leaves_to_be_looked_at_must_wake_somebody(
+    group: GroupBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group.agents("a").submit("j1").start("j1").drain("a").restart()
+    assert group.dispatcher.ledger.unsettled
+    assert check(group.dispatcher) == []
+    monkeypatch.setattr(Dispatcher, "next_deadline_us", lambda self: None)
+    assert [one.number for one in check(group.dispatcher)] == [13]

@@ -55,8 +55,8 @@ def test_job_waits_for_its_next_try_no_longer_than_its_total_time(group: GroupBe
 
 
 def test_job_that_was_cancelled_is_cancelled_when_it_fails_instead(group: GroupBench) -> None:
-    group.agents("a").submit("j1").start("j1").cancel("j1").fail("j1")
-    assert group.states == {"j1": "cancelled"}
+    group.agents("a").submit("j1", failures_max=1).start("j1").cancel("j1").fail("j1")
+    assert group.states == {"j1": "cancelled"}, "and not dead, though it was its last try"
 
 
 def test_job_is_dead_when_its_last_agents_crashed(group: GroupBench) -> None:
