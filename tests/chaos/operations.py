@@ -14,6 +14,7 @@ from tests.e2e.history import History
 MODULE = __name__
 HEARD_S = 0.2
 PAGE_BYTES = 4_096
+PIECE_BYTES = 1 << 20
 
 
 @operation("chaos.poison")
@@ -30,9 +31,15 @@ def poison(job: JobContext) -> None:
 
 @operation("chaos.hog")
 def hog(job: JobContext) -> int:
-    """Have so many bytes of memory (the payload says how many), each page of them touched; how many there were."""
+    """Have so many bytes of memory (the payload says how many), each page of them touched; how many there were.
+
+    Piece by piece, so that an agent that has room for it beats on meanwhile.
+    """
     held = bytearray(int(job.payload))
-    held[::PAGE_BYTES] = b"x" * len(range(0, len(held), PAGE_BYTES))
+    for start in range(0, len(held), PIECE_BYTES):
+        end = min(start + PIECE_BYTES, len(held))
+        held[start:end:PAGE_BYTES] = b"x" * len(range(start, end, PAGE_BYTES))
+        time.sleep(0)
     return len(held)
 
 
