@@ -205,8 +205,8 @@ class Judge:
             is_drained = (before, admins[no], row.drain_ends) == (Admin.DRAINING, Admin.ENABLED, DrainEnd.STOP)
             if is_drained and (no, "drained") in told and (no, "enabled") not in told:
                 self._stopped[no] = row.incarnation
-            elif self._stopped.get(no) != row.incarnation:  # another process has come: whoever comes now is ordinary
-                self._stopped.pop(no, None)
+            elif self._stopped.get(no) != row.incarnation or row.admin != Admin.ENABLED:
+                self._stopped.pop(no, None)  # another process has come, or an operator has said something else
 
     def stay(self, broker: BrokerProcess) -> set[tuple[AgentNo, bytes]]:
         """The processes that were drained to stop, and are still connected."""
