@@ -154,7 +154,10 @@ class Endurance:
 
     def _watch(self) -> None:
         pid = self._course.mesh.broker.pid
-        self.samples.append(Sample(time.monotonic(), rss_kib(pid), descriptors(pid)))
+        sample = Sample(time.monotonic(), rss_kib(pid), descriptors(pid))
+        self.samples.append(sample)
+        with (self._folder / "samples.txt").open("a") as file:  # to look at, also when the run breaks off
+            file.write(f"{sample.t_s:.1f} {sample.rss_kib} {sample.descriptors}\n")
 
 
 def _ends(values: Sequence[int]) -> float:
